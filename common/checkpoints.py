@@ -1,0 +1,74 @@
+"""Save and restore what a run consists of, exactly.
+
+A checkpoint is one .npz file: NumPy's own format, with a checksum for each array, no pickle, and readable without
+TensorFlow. It holds the variables of each saved object under `<name>/<position>`, all of them: weights, moving
+statistics, optimizer state, and the states of random generators inside layers such as Dropout, which
+tf.train.Checkpoint leaves out.
+"""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from common.cli import UserError
+from common.files import whole
+
+KEPT = 2
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def save(folder: Path, step: int, saved: dict, **arrays: np.ndarray) -> None:
+    """Write the checkpoint of `step` into `folder` and delete all but the newest two.
+
+    saved: by name, objects that have `variables` (Keras models and optimizers) or are variables.
+    arrays: further arrays to keep.
+    """
+    contents = {f"{name}/{index:03d}": value.numpy() for name, index, value in _variables(saved)}
+    with whole(folder / f"step_{step:08d}.npz") as file:
+        np.savez(file, **contents, **arrays)
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+
+
+def restore(folder: Path, saved: dict) -> dict[str, np.ndarray] | None:
+    """Set the variables of `saved` to the newest checkpoint that is whole; None if there is no checkpoint.
+
+    Returns the further arrays that were kept. A checkpoint may hold more objects than `saved` asks for.
+    Raises UserError if no checkpoint is whole, or if it was made for another network.
+    """
+    paths = _newest_first(folder)
+    for path in paths:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                contents = {name: file[name] for name in file.files}
+        except _DAMAGED as error:
+            print(f"{path} is damaged ({error}); trying the one before", flush=True)
+            continue
+        _assign(path, contents, saved)
+        return {name: array for name, array in contents.items() if "/" not in name}
+    if paths:
+        raise UserError(f"every checkpoint in {folder} is damaged; start a new run")
+    return None
+
+
+def _assign(path: Path, contents: dict[str, np.ndarray], saved: dict) -> None:
+    variables = [(f"{name}/{index:03d}", variable) for name, index, variable in _variables(saved)]
+    wanted = {key: (tuple(variable.shape), np.dtype(variable.dtype)) for key, variable in variables}
+    found = {key: (array.shape, array.dtype) for key, array in contents.items() if key.rpartition("/")[0] in saved}
+    if wanted != found:  # compared before anything is assigned, so that nothing is half restored
+        different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        raise UserError(f"{path} was made for another network: {different[0]} and {len(different) - 1} more differ")
+    for key, variable in variables:
+        variable.assign(contents[key])
+
+
+def _variables(saved: dict):
+    for name, thing in saved.items():
+        for index, variable in enumerate(getattr(thing, "variables", [thing])):
+            yield name, index, variable
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step_*.npz"), reverse=True)

@@ -1,0 +1,173 @@
+"""A script's `Config` dataclass becomes its command line, and a user's mistake becomes one line."""
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+import io
+import re
+import sys
+import typing
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tensorflow as tf
+import tyro
+
+
+class UserError(Exception):
+    """Something that the user can put right: told in one line, with exit status 2 and no traceback."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AtLeast:
+    """The smallest value that a number on the command line may have; used inside `Annotated`."""
+
+    bound: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """The closed range that a number on the command line must lie in; used inside `Annotated`."""
+
+    low: float
+    high: float
+
+
+class MayChange:
+    """Marks a setting that a resumed or sampled run may have otherwise than when it was started."""
+
+
+Count = Annotated[int, AtLeast(0)]
+Positive = Annotated[int, AtLeast(1)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CommonConfig:
+    """The flags that mean the same in every training script and that no paper would mention."""
+
+    resume: Annotated[str, MayChange] = ""
+    """Go on with a run that was interrupted: its folder, or "latest"."""
+    sample: Annotated[Count, MayChange] = 0
+    """Make this many samples with a trained run instead of training."""
+    run: Annotated[str, MayChange] = "latest"
+    """The run that --sample takes: its folder, or "latest"."""
+    seed: Annotated[int, Between(0, 2**31 - 1)] = 0
+    """Where all randomness starts; the same seed gives the same run, and with --sample the same samples."""
+    output_dir: Annotated[str, MayChange] = "outputs"
+    """Runs land in a folder of the script's name in here."""
+    name: Annotated[str, MayChange] = ""
+    """The run's name; empty for a time stamp."""
+    minutes: Annotated[float, AtLeast(0), MayChange] = 0.0
+    """End the training, whole, after this many minutes of it; 0 for no limit."""
+    sample_every: Annotated[Positive, MayChange] = 200
+    """Steps between two grids of samples."""
+    checkpoint_every: Annotated[Positive, MayChange] = 500
+    """Steps between two checkpoints."""
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    """Arithmetic of the networks; auto takes mixed_bfloat16 where the hardware multiplies it."""
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = "auto"
+    """tf.distribute: auto mirrors over several GPUs, and over several machines where TF_CONFIG is set."""
+    jit: Literal["auto", "on", "off"] = "auto"
+    """Compile the training step with XLA; auto does where it was measured to help."""
+    tensorboard: Annotated[bool, MayChange] = False
+    """Write losses and grids for TensorBoard, too (needs the package tensorboard)."""
+
+    @property
+    def uses_trained_run(self) -> bool:
+        """Whether this command makes something with a trained run instead of training one."""
+        return self.sample > 0
+
+
+def script_name(config_class: type) -> str:
+    """The name, without ending, of the file that defines a script's Config: dcgan_mnist, vae …"""
+    return Path(sys.modules[config_class.__module__].__file__).stem
+
+
+def one_line_errors(main):
+    """Decorate a script's `main` so that errors which users can cause end it with one line and exit status 2."""
+
+    @functools.wraps(main)
+    def wrapper(argv=None):
+        try:
+            return main(argv)
+        except UserError as error:
+            message = str(error)
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            message = "out of memory; try a smaller --batch_size or --image_size"
+        print(f"{Path(main.__globals__['__file__']).name}: error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+    return wrapper
+
+
+def parse(config_class: type, argv: list[str] | None, description: str, defaults=None):
+    """Return a `config_class` made from the command line.
+
+    argv: the words after the script's name; None for `sys.argv[1:]`.
+    defaults: a config whose values stand for the flags that are not given.
+    Raises UserError for an unknown flag (naming the nearest), a value of the wrong type or out of its bounds.
+    """
+    report = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(report):
+            config, unknown = tyro.cli(
+                config_class,
+                prog=f"{script_name(config_class)}.py",
+                description=description,
+                args=argv,
+                default=defaults,
+                use_underscores=True,
+                return_unknown_args=True,
+            )
+    except SystemExit as leaving:
+        if leaving.code in (0, None):  # --help
+            raise
+        raise UserError(_first_sentence(report.getvalue())) from None
+    if unknown:
+        raise UserError(_unknown_flag(config_class, unknown[0]))
+    check_bounds(config)
+    return config
+
+
+def check_bounds(config) -> None:
+    """Raise UserError for the first number of `config` that lies outside the bounds in its type."""
+    for field, rules in _rules(type(config)).items():
+        value = getattr(config, field)
+        for rule in rules:
+            if isinstance(rule, AtLeast) and not value >= rule.bound:
+                raise UserError(f"--{field} {value}: must be at least {rule.bound:g}")
+            if isinstance(rule, Between) and not rule.low <= value <= rule.high:
+                raise UserError(f"--{field} {value}: must lie between {rule.low:g} and {rule.high:g}")
+
+
+def contradictions(config, stored) -> list[str]:
+    """The flags in which `config` differs from a run's `stored` config though a run must keep them."""
+    return [
+        f"--{field} {getattr(config, field)} (the run has {getattr(stored, field)})"
+        for field, rules in _rules(type(config)).items()
+        if MayChange not in rules and getattr(config, field) != getattr(stored, field)
+        if not (field == "seed" and config.uses_trained_run)
+    ]
+
+
+def _rules(config_class: type) -> dict[str, tuple]:
+    hints = typing.get_type_hints(config_class, include_extras=True)
+    return {field: getattr(hint, "__metadata__", ()) for field, hint in hints.items()}
+
+
+def _unknown_flag(config_class: type, word: str) -> str:
+    if not word.startswith("-"):
+        return f"what is {word!r}? Settings are given as --name value; --help lists them"
+    flag = "--" + word.lstrip("-").split("=")[0].replace("-", "_")
+    known = ["--" + field.name for field in dataclasses.fields(config_class)]
+    nearest = difflib.get_close_matches(flag, known, n=1, cutoff=0.5)
+    return f"unknown flag {word.split('=')[0]}; " + (f"did you mean {nearest[0]}?" if nearest else "--help lists them")
+
+
+def _first_sentence(report: str) -> str:
+    """What tyro's framed report says above its first rule, as one line."""
+    lines = [line.strip("│╭╮╰╯ ") for line in report.splitlines()]
+    lines = [line for line in lines if line and not re.match(r"─ .* ─+$", line)]
+    until = next((number for number, line in enumerate(lines) if set(line) == {"─"}), len(lines))
+    return " ".join(lines[:until]) or "the command line could not be read; --help shows how"

@@ -1,0 +1,150 @@
+"""The one place that knows about hardware: memory, precision, XLA and tf.distribute."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from common.cli import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What a run computes on, as `setup` chose it."""
+
+    strategy: tf.distribute.Strategy
+    jit_compile: bool
+    description: str
+
+    @property
+    def replicas(self) -> int:
+        """Devices that share each batch, over all machines."""
+        return self.strategy.num_replicas_in_sync
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process is the one that writes files."""
+        resolver = self.strategy.cluster_resolver
+        return resolver is None or resolver.task_type in (None, "chief") or resolver.task_id == 0
+
+    def compile(self, step: Callable[..., dict]) -> Callable[..., dict]:
+        """Turn a training step into a graph that runs on every replica and returns its losses' sums over replicas.
+
+        step: takes tensors, returns a dict of scalars that add up to the global batch's mean, as those of
+        `tf.nn.compute_average_loss` do.
+        """
+        step = tf.function(step, jit_compile=self.jit_compile)
+        if self.replicas == 1:
+            return step
+
+        @tf.function
+        def distributed_step(*arguments):
+            losses = self.strategy.run(step, arguments)
+            return {name: self.strategy.reduce("SUM", loss, axis=None) for name, loss in losses.items()}
+
+        return distributed_step
+
+    def share(self, *arrays: np.ndarray) -> tuple:
+        """Cut the arrays of a global batch along their first axis, a part for each replica."""
+        if self.replicas == 1:
+            return tuple(tf.convert_to_tensor(array) for array in arrays)
+        size = len(arrays[0]) // self.replicas
+
+        def part(array):
+            def of_replica(context):
+                start = context.replica_id_in_sync_group * size
+                return tf.convert_to_tensor(array[start : start + size])
+
+            return self.strategy.experimental_distribute_values_from_function(of_replica)
+
+        return tuple(part(array) for array in arrays)
+
+
+def setup(config) -> Device:
+    """Choose devices, precision and XLA as `config` says, tell the choice in a line, and return it.
+
+    Also sets all of Python's, NumPy's and TensorFlow's seeds, from which initial weights are drawn.
+    Raises UserError if `config` asks for what this machine cannot do.
+    """
+    keras.utils.set_random_seed(config.seed)
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)  # leave room for the desktop and other programs
+    strategy, where = _strategy(config.strategy, gpus)
+    precision, why = _precision(config.precision, gpus)
+    keras.config.set_dtype_policy(precision)
+    jit_compile = _jit_compile(config.jit, precision, gpus, strategy)
+    if config.batch_size % strategy.num_replicas_in_sync:
+        raise UserError(
+            f"--batch_size {config.batch_size}: must be a multiple of the {strategy.num_replicas_in_sync} devices"
+        )
+    description = f"{where}, {precision} ({why}), XLA {'on' if jit_compile else 'off'}"
+    print(f"device: {description}", flush=True)
+    return Device(strategy, jit_compile, description)
+
+
+def normal(shape: tuple[int, ...], seed: int, step) -> tf.Tensor:
+    """Standard normal numbers for one training step, the same whatever the number of devices.
+
+    Stateless: a function of `seed` and `step` alone, so that a resumed run draws what it would have drawn.
+    shape: that of this replica's part; its first axis is the batch.
+    """
+    context = tf.distribute.get_replica_context()
+    size, replicas = shape[0], context.num_replicas_in_sync
+    numbers = tf.random.stateless_normal((size * replicas, *shape[1:]), seed=tf.stack([seed, tf.cast(step, tf.int32)]))
+    if replicas == 1:
+        return numbers
+    start = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
+    return numbers[start : start + size]
+
+
+def _strategy(asked: str, gpus: list) -> tuple[tf.distribute.Strategy, str]:
+    machines = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    kind = f"{len(devices)} GPUs" if gpus else f"{len(devices)} logical CPU devices"
+    if asked == "multi_worker" and not machines:
+        raise UserError("--strategy multi_worker: needs the environment variable TF_CONFIG, which names the machines")
+    if asked == "multi_worker" or (asked == "auto" and machines):
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        return strategy, f"{strategy.num_replicas_in_sync} devices on several machines"
+    if asked == "mirrored" or (asked == "auto" and len(gpus) > 1):
+        names = [device.name.replace("/physical_device:", "") for device in devices]
+        return tf.distribute.MirroredStrategy(names), kind
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
+    return tf.distribute.get_strategy(), f"one {name}" if gpus else f"CPU with {os.cpu_count()} cores"
+
+
+def _precision(asked: str, gpus: list) -> tuple[str, str]:
+    if asked != "auto":
+        return asked, "as asked"
+    if gpus:
+        capability = min(
+            tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus
+        )
+        if capability >= (8, 0):
+            return "mixed_bfloat16", "the GPU multiplies bfloat16"
+        return "float32", "the GPU does not multiply bfloat16"
+    if _cpu_has("amx_bf16") or _cpu_has("avx512_bf16"):
+        return "mixed_bfloat16", "the CPU multiplies bfloat16"
+    return "float32", "the CPU does not multiply bfloat16"
+
+
+def _jit_compile(asked: str, precision: str, gpus: list, strategy) -> bool:
+    if strategy.num_replicas_in_sync > 1:
+        if asked == "on":
+            raise UserError("--jit on: works on one device only")
+        return False
+    # On CPUs without AVX-512, TensorFlow leaves oneDNN off, and XLA was 1.2 to 1.5 times faster for a GAN's step;
+    # with oneDNN on, as on newer CPUs, and in bfloat16, it was slower (docs/results.md, "Speed").
+    plain_cpu = not gpus and precision == "float32" and not _cpu_has("avx512_vnni")
+    return asked == "on" or (asked == "auto" and plain_cpu)
+
+
+def _cpu_has(flag: str) -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and flag in cpuinfo.read_text().split()

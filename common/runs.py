@@ -1,0 +1,451 @@
+"""A run's folder: its settings, metrics, progress and pictures, and what happens when it is interrupted."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.progress import BarColumn, Progress, TextColumn
+
+from common import checkpoints, cli, files, pictures
+from common.cli import UserError
+from common.datasets import Images
+from common.devices import Device
+
+LOG_EVERY = 50  # steps; a row of metrics.csv is the mean over them
+
+
+def configure(config_class: type, argv: list[str] | None, description: str):
+    """Read the command line; for a resumed or sampled run the run's own settings stand for flags not given.
+
+    Returns the config, its `resume` or `run` replaced by the run's folder.
+    Raises UserError if there is no such run, or if a flag contradicts its settings.
+    """
+    config = cli.parse(config_class, argv, description)
+    if not (config.resume or config.uses_trained_run):
+        return config
+    field = "run" if config.uses_trained_run else "resume"
+    folder = _find(config_class, getattr(config, field), Path(config.output_dir))
+    stored = _read_config(config_class, folder)
+    config = cli.parse(config_class, argv, description, defaults=stored)
+    if different := cli.contradictions(config, stored):
+        raise UserError(f"{', '.join(different)}: cannot be changed for {folder}; leave it out or start a new run")
+    return dataclasses.replace(config, **{field: str(folder)})
+
+
+class Interrupted(SystemExit):
+    """Leaves a training loop after Ctrl-C or SIGTERM, between two steps."""
+
+
+class Run:
+    """A training run: used as a context manager around the loop.
+
+    folder: where its files are. step: a variable, the number of training steps done.
+    """
+
+    def __init__(self, config, device: Device, data: Images, default_steps: int, **saved):
+        """Start a run, or go on with the one that `config.resume` names.
+
+        default_steps: how long to train if `config.epochs` is 0, rounded up to whole epochs.
+        saved: the models and optimizers that make up its state, by name; all must be built.
+        Raises UserError if the folder exists or cannot be written, or if its data or network are not these.
+        """
+        if len(data.images) < config.batch_size:
+            raise UserError(
+                f"{data.name} holds {len(data.images)} pictures, fewer than a batch: "
+                f"--batch_size {config.batch_size} needs as many"
+            )
+        self.config, self.device, self.data = config, device, data
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.seconds = 0.0
+        self._saved = {**saved, "step": self.step}
+        self._pending: list[dict] = []
+        self._warned: set[str] = set()
+        self._signal = None
+        self._steps_per_epoch = len(data.images) // config.batch_size
+        self._epochs = config.epochs or -(-default_steps // self._steps_per_epoch)
+        if config.resume:
+            self.folder = Path(config.resume)
+            self._resume()
+        else:
+            self.folder = self._create()
+        print(f"run: {self.folder}", flush=True)
+
+    def __enter__(self) -> "Run":
+        self._old_handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[status]}"),
+            disable=not sys.stdout.isatty(),
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("", total=self._last_step, completed=self._done, epoch="", status="")
+        self._clock = self._logged_at = time.monotonic()
+        self._logged_step = self._done
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._bar.stop()
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        try:
+            if kind is None or kind is Interrupted:
+                self._save()
+                self._draw()
+            if kind is Interrupted:
+                print(f"stopped after {self._done} steps; go on with --resume {self.folder}", flush=True)
+        finally:
+            self._lock.close()
+
+    # The loop
+
+    def epochs(self) -> Iterator[int]:
+        """Yield the numbers of the epochs that are left, until the epochs or `config.minutes` are over."""
+        for epoch in range(self._done // self._steps_per_epoch, self._epochs):
+            if self._out_of_time:
+                break
+            yield epoch
+            if not sys.stdout.isatty():
+                print(f"epoch {epoch + 1}/{self._epochs}  step {self._done}  {self._status}", flush=True)
+
+    def batches(self, epoch: int) -> Iterator[tuple]:
+        """Yield the images and labels of the batches of `epoch` that are left, shuffled, uint8 and int32.
+
+        Between two batches it counts the step, saves what is due, and leaves the loop if a signal came.
+        """
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.data.images))
+        size = self.config.batch_size
+        for batch in range(self._done - epoch * self._steps_per_epoch, self._steps_per_epoch):
+            chosen = order[batch * size : (batch + 1) * size]
+            yield self.device.share(self.data.images[chosen], self.data.labels[chosen])
+            self.step.assign_add(1)
+            self._bar.update(self._task, completed=self._done, epoch=f"{epoch + 1}/{self._epochs}")
+            if self._done % self.config.checkpoint_every == 0:
+                self._save()
+            if self._signal:
+                raise Interrupted(128 + self._signal)
+            if self._out_of_time:
+                return
+
+    def log(self, losses: dict) -> None:
+        """Take note of a step's losses, scalars by name; every 50 steps their means become a row of metrics.csv.
+
+        Raises UserError at a loss that is not finite, and tells the step; no checkpoint is made of it.
+        """
+        self._pending.append(losses)
+        if len(self._pending) < LOG_EVERY:
+            return
+        means = dict(zip(losses, self._pending_values().mean(axis=0).tolist(), strict=True))
+        self._pending.clear()
+        now, step = time.monotonic(), self._done + 1
+        rate = (step - self._logged_step) * self.config.batch_size / (now - self._logged_at)
+        self._logged_at, self._logged_step = now, step
+        self._count_seconds()
+        row = {
+            "epoch": self._done // self._steps_per_epoch + 1,
+            "step": step,
+            "seconds": round(self.seconds, 2),
+            "images_per_second": round(rate, 1),
+            **means,
+        }
+        self._append(row)
+        self._status = self._describe(rate, means)
+        self._bar.update(self._task, status=self._status)
+        if self._board:
+            with self._board.as_default(step=step):
+                for name, mean in means.items():
+                    tf.summary.scalar(name, mean)
+
+    @property
+    def show_is_due(self) -> bool:
+        """Whether samples should be shown before the coming step: before the first, and each `sample_every`."""
+        return self._done % self.config.sample_every == 0
+
+    def show(self, sheet: np.ndarray) -> None:
+        """Keep a grid of samples, uint8 (height, width, 3), as the numbered picture of this step."""
+        pictures.save_png(self.folder / "samples" / f"step_{self._done:08d}.png", sheet)
+        if self._board:
+            with self._board.as_default(step=self._done):
+                tf.summary.image("samples", sheet[None])
+
+    def warn(self, kind: str, text: str) -> None:
+        """Print a line about something that looks wrong, once a run for each kind."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self._bar.console.print(f"step {self._done}: {text}", highlight=False, soft_wrap=True)
+
+    def finish(self, sheet: np.ndarray, **models: keras.Model) -> None:
+        """Write final.png, and each model as `<name>.keras` for any Keras program."""
+        self.show(sheet)
+        pictures.save_png(self.folder / "final.png", sheet)
+        for name, model in models.items():
+            temporary = self.folder / f".{name}.part.keras"
+            with files.told_in_one_line(self.folder / f"{name}.keras"):
+                model.save(temporary)
+                temporary.replace(self.folder / f"{name}.keras")
+        self._bar.stop()
+        print(f"done: {self._done} steps in {self.seconds / 60:.1f} minutes; look at {self.folder / 'final.png'}")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last row of metrics.csv; empty before the first."""
+        rows = self._rows()
+        return {name: float(value) for name, value in rows[-1].items()} if rows else {}
+
+    # Starting
+
+    def _create(self) -> Path:
+        """Make the folder with its config.json in one rename, so that a folder without it is never seen."""
+        config = self.config
+        parent = Path(config.output_dir if self.device.is_chief else tempfile.mkdtemp()) / cli.script_name(type(config))
+        folder = parent / (config.name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+        taken = f"{folder} exists; go on with it by --resume {folder}, or choose another --name"
+        if folder.parent != parent or folder.name == "latest":
+            raise UserError(f"--name {config.name}: must be a plain name, and not 'latest'")
+        if folder.exists():
+            raise UserError(taken)
+        with files.told_in_one_line(parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
+        try:
+            partial.chmod(0o755)
+            self._open(partial)
+            try:
+                partial.rename(folder)
+            except OSError:
+                raise UserError(taken) from None
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        link = parent / f".latest.{os.getpid()}"
+        with contextlib.suppress(OSError):  # Windows allows links to administrators only
+            link.symlink_to(folder.name)
+            link.replace(parent / "latest")
+        return folder
+
+    def _open(self, folder: Path) -> None:
+        """Take the folder's lock and write its config.json."""
+        self._lock = files.lock(folder)
+        for inner in ("samples", "checkpoints"):
+            (folder / inner).mkdir(exist_ok=True)
+        description = {
+            "script": cli.script_name(type(self.config)),
+            "settings": dataclasses.asdict(dataclasses.replace(self.config, resume="")),
+            "data": {
+                "name": self.data.name,
+                "pictures": len(self.data.images),
+                "channels": self.data.channels,
+                "class_names": self.data.class_names,
+                "digest": self.data.digest,
+            },
+            "device": self.device.description,
+            "versions": {
+                "python": platform.python_version(),
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+            },
+        }
+        with files.whole(folder / "config.json") as file:
+            file.write((json.dumps(description, indent=2) + "\n").encode())
+        self._board = _tensorboard(folder / "tensorboard") if self.config.tensorboard else None
+        self._status = ""
+
+    def _resume(self) -> None:
+        folder = self.folder
+        was = data_of(folder)
+        if was["digest"] != self.data.digest:
+            raise UserError(
+                f"{folder} was trained on other data ({was['name']}, {was['pictures']} pictures) "
+                f"than {self.data.name} ({len(self.data.images)} pictures)"
+            )
+        self._open(folder)
+        kept = checkpoints.restore(folder / "checkpoints", self._saved)
+        if kept:
+            self.seconds = float(kept["seconds"])
+            self._pending = [dict(zip(kept["losses"], values, strict=True)) for values in kept["pending"]]
+        rows = [row for row in self._rows() if int(row["step"]) <= self._done]
+        with files.whole(folder / "metrics.csv") as file:
+            file.write(_csv(rows))
+        for path in (folder / "samples").glob("step_*.png"):
+            if int(path.stem.removeprefix("step_")) > self._done:
+                path.unlink()
+        print(f"resumed after {self._done} steps", flush=True)
+
+    # Saving
+
+    def _save(self) -> None:
+        self._count_seconds()
+        names = list(self._pending[0]) if self._pending else []
+        checkpoints.save(
+            self.folder / "checkpoints",
+            self._done,
+            self._saved,
+            seconds=np.array(self.seconds),
+            losses=np.array(names, dtype=str),
+            pending=self._pending_values(),
+        )
+
+    def _pending_values(self) -> np.ndarray:
+        """The losses not yet in metrics.csv (steps, losses), checked to be finite."""
+        values = np.array([[float(value) for value in losses.values()] for losses in self._pending], np.float32)
+        for index, losses in enumerate(values):
+            if not np.isfinite(losses).all():
+                step = self._done - len(values) + index + 1
+                name = next(name for name, value in self._pending[index].items() if not np.isfinite(value))
+                raise UserError(
+                    f"{name} is not finite at step {step}; checkpoints before it are in {self.folder / 'checkpoints'}; "
+                    "a smaller --learning_rate may help"
+                )
+        return values
+
+    def _draw(self) -> None:
+        """Make the GIF of the grids so far and the curves of the losses."""
+        samples = sorted((self.folder / "samples").glob("step_*.png"))
+        if samples:
+            pictures.save_gif_of_files(self.folder / "samples.gif", samples)
+        if (self.folder / "metrics.csv").exists():
+            pictures.save_curves(self.folder / "curves.png", self.folder / "metrics.csv")
+
+    def _append(self, row: dict) -> None:
+        path = self.folder / "metrics.csv"
+        with files.told_in_one_line(path), path.open("ab") as file:
+            file.write(_csv([row], header=file.tell() == 0))
+
+    def _rows(self) -> list[dict]:
+        """The whole rows of metrics.csv; a row that a killed process left unfinished is dropped."""
+        path = self.folder / "metrics.csv"
+        if not path.exists():
+            return []
+        text = path.read_text()
+        return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+
+    # Time
+
+    @property
+    def _done(self) -> int:
+        return int(self.step.numpy())
+
+    @property
+    def _last_step(self) -> int:
+        return self._epochs * self._steps_per_epoch
+
+    @property
+    def _out_of_time(self) -> bool:
+        self._count_seconds()
+        return 0 < self.config.minutes * 60 <= self.seconds
+
+    def _count_seconds(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._clock
+        self._clock = now
+
+    def _describe(self, rate: float, means: dict) -> str:
+        left = (self._last_step - self._done) * self.config.batch_size / rate
+        if self.config.minutes:
+            left = min(left, self.config.minutes * 60 - self.seconds)
+        losses = "  ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+        return f"{rate:,.0f} images/s  {losses}  {int(left) // 60}:{int(left) % 60:02d} left"
+
+    def _on_signal(self, number, frame) -> None:
+        if self._signal:  # asked twice: do not wait for the step
+            raise KeyboardInterrupt
+        self._signal = number
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def restore(folder: str, **saved) -> None:
+    """Set models to the newest checkpoint of the run in `folder`. Raises UserError if there is none."""
+    if checkpoints.restore(Path(folder) / "checkpoints", saved) is None:
+        raise UserError(f"{folder} has no checkpoint yet; train it further with --resume {folder}")
+
+
+def generated_folder(folder: str) -> Path:
+    """Return the run's folder for what is made with it after training, which it creates."""
+    path = Path(folder) / "generated"
+    with files.told_in_one_line(path):
+        path.mkdir(exist_ok=True)
+    return path
+
+
+def save_samples(folder: Path, images: np.ndarray, labels: np.ndarray | None = None) -> None:
+    """Write uint8 images (N, height, width, channels), and int labels (N,) if given, as samples.npz."""
+    with files.whole(folder / "samples.npz") as file:
+        np.savez_compressed(file, images=images, **({} if labels is None else {"labels": labels}))
+
+
+def data_of(folder: str | Path) -> dict:
+    """Return what config.json tells of the data that the run in `folder` was trained on."""
+    return _description(Path(folder))["data"]
+
+
+def _description(folder: Path) -> dict:
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _find(config_class: type, reference: str, output_dir: Path) -> Path:
+    script = cli.script_name(config_class)
+    if reference != "latest":
+        if not (Path(reference) / "config.json").exists():
+            raise UserError(f"{reference} holds no run: no config.json in it")
+        return Path(reference)
+    parent = output_dir / script
+    if (parent / "latest" / "config.json").exists():
+        return parent / (parent / "latest").readlink()
+    found = sorted(parent.glob("[!.]*/config.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(f"there is no run in {parent} yet; start one with: python {script}.py")
+    return found[-1].parent
+
+
+def _read_config(config_class: type, folder: Path):
+    description = _description(folder)
+    script, settings = description["script"], description["settings"]
+    if script != cli.script_name(config_class):
+        raise UserError(f"{folder} is a run of {script}.py, not of {cli.script_name(config_class)}.py")
+    known = {field.name for field in dataclasses.fields(config_class)}
+    if unknown := settings.keys() - known:
+        raise UserError(f"{folder} was made by another version of {script}.py, with --{sorted(unknown)[0]}")
+    # What the command at hand asks for, not the run's own past:
+    for field in ("resume", "sample", "run"):
+        settings.pop(field, None)
+    return config_class(**settings)
+
+
+def _csv(rows: list[dict], header: bool = True) -> bytes:
+    if not rows:
+        return b""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _tensorboard(folder: Path):
+    try:
+        import tensorboard  # noqa: F401  # tf.summary works only where it is installed
+    except ImportError:
+        raise UserError("--tensorboard: needs its package; install it with: pip install tensorboard") from None
+    return tf.summary.create_file_writer(str(folder))

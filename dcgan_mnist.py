@@ -23,7 +23,7 @@ from keras import layers
 from common import cli, datasets, devices, pictures, runs
 
 GRID_COLUMNS = 10
-DEFAULT_STEPS = 11_000
+DEFAULT_STEPS = 20_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,15 +43,17 @@ class Config(cli.CommonConfig):
     interpolate: Annotated[bool, cli.MayChange] = False
     """Walk between latents of a trained run, as a grid and a GIF, instead of training."""
     epochs: Annotated[cli.Count, cli.MayChange] = 0
-    """Passes over the data; 0 for as many as make 11,000 steps, which are 12 passes over MNIST."""
-    batch_size: cli.Positive = 64
+    """Passes over the data; 0 for as many as make 20,000 steps: 11 over MNIST."""
+    batch_size: cli.Positive = 32
     """Images in a step; the paper's 128."""
-    latent_dim: cli.Positive = 64
+    latent_dim: cli.Positive = 32
     """Numbers from which an image is made; the paper's 100."""
-    width: cli.Positive = 32
-    """Channels next to the image in both networks, doubled at each halving of the resolution; the paper's 64."""
-    learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 1e-3
-    """Adam's step size for both networks; the paper's 2e-4."""
+    generator_width: cli.Positive = 32
+    """Channels of the generator's last hidden layer, twice as many at each lower resolution; the paper's 128."""
+    discriminator_width: cli.Positive = 24
+    """Channels of the discriminator's first layer, twice as many at each lower resolution; the paper's 64."""
+    learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 2e-3
+    """Adam's step size for the generator; the discriminator takes a quarter of it. The paper's is 2e-4 for both."""
     average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.999
     """How slowly the averaged generator, from which we sample, follows the trained one; the paper has none: 0."""
 
@@ -67,10 +69,12 @@ def build_generator(config: Config, channels: int, classes: int) -> keras.Model:
     Section 3 of the paper: no pooling, no hidden dense layers, batch normalisation, tanh at the end.
     """
     size, doublings = start_size(config.image_size)
+    width = config.generator_width * 2 ** (doublings - 1)
     latents = keras.Input((config.latent_dim + classes,))
-    width = config.width * 2 ** (doublings - 1)
     x = layers.Dense(size * size * width, use_bias=False)(latents)
     x = layers.Reshape((size, size, width))(x)  # MNIST: (7, 7, 64)
+    x = activation(normalization(x))
+    x = layers.Conv2DTranspose(width, 3, padding="same", use_bias=False)(x)  # where each pixel first sees others
     x = activation(normalization(x))
     for _ in range(doublings - 1):
         width //= 2
@@ -85,12 +89,14 @@ def build_discriminator(config: Config, channels: int, classes: int) -> keras.Mo
 
     With classes, each has its logit: whether this is a real image of that class.
     """
-    _, halvings = start_size(config.image_size)
+    width = config.discriminator_width
     images = keras.Input((config.image_size, config.image_size, channels))
-    x = activation(layers.Conv2D(config.width, 4, strides=2, padding="same")(images))  # MNIST: (14, 14, 32)
-    for power in range(1, halvings):
-        x = layers.Conv2D(config.width * 2**power, 4, strides=2, padding="same", use_bias=False)(x)
-        x = activation(normalization(x))  # MNIST: (7, 7, 64)
+    x = layers.Conv2D(width, 4, strides=2, padding="same")(images)  # MNIST: (14, 14, 24)
+    x = activation(x)
+    while x.shape[1] > 4:
+        width *= 2
+        x = layers.Conv2D(width, 4, strides=2, padding="same", use_bias=False)(x)  # MNIST: (7, 7, 48), (4, 4, 96)
+        x = activation(normalization(x))
     logits = layers.Dense(max(classes, 1), dtype="float32")(layers.Flatten()(x))
     return keras.Model(images, logits, name="discriminator")
 
@@ -140,15 +146,37 @@ def of_class(logits, labels):
     return tf.reduce_sum(logits * tf.one_hot(labels, logits.shape[-1]), axis=-1)
 
 
+def build(config: Config, channels: int, classes: int) -> dict:
+    """Return all that is trained and saved, by name: the networks, the averaged generator, and the optimizers."""
+    generator, averaged_generator = (build_generator(config, channels, classes) for _ in range(2))
+    discriminator = build_discriminator(config, channels, classes)
+    averaged_generator.set_weights(generator.get_weights())
+    generator_optimizer = keras.optimizers.Adam(config.learning_rate, beta_1=0.5, beta_2=0.99)
+    discriminator_optimizer = keras.optimizers.Adam(config.learning_rate / 4, beta_1=0.5, beta_2=0.99)
+    generator_optimizer.build(generator.trainable_variables)
+    discriminator_optimizer.build(discriminator.trainable_variables)
+    return {
+        "generator": generator,
+        "averaged_generator": averaged_generator,
+        "discriminator": discriminator,
+        "generator_optimizer": generator_optimizer,
+        "discriminator_optimizer": discriminator_optimizer,
+    }
+
+
 def make_train_step(
-    generator, discriminator, generator_optimizer, discriminator_optimizer, config: Config, classes: int
+    generator, averaged_generator, discriminator, generator_optimizer, discriminator_optimizer, config: Config, classes
 ):
-    """Return the step, which updates both networks once and returns their losses."""
+    """Return the step, which updates both networks once, from the same images, and returns their losses.
+
+    Its arguments: pixels, uint8 (batch, image_size, image_size, channels); labels, int32 (batch,); the step's number.
+    """
 
     def train_step(pixels, labels, step):
         real_images = pictures.to_signed(pixels)
         latents = devices.normal((pixels.shape[0], config.latent_dim), config.seed, step)
         latents = with_classes(latents, labels, classes)
+
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             fake_images = generator(latents, training=True)
             real_logits = of_class(discriminator(real_images, training=True), labels)
@@ -157,31 +185,21 @@ def make_train_step(
                 "generator_loss": generator_loss(fake_logits),
                 "discriminator_loss": discriminator_loss(real_logits, fake_logits),
             }
-        for name, tape, network, optimizer in (
-            ("generator_loss", generator_tape, generator, generator_optimizer),
-            ("discriminator_loss", discriminator_tape, discriminator, discriminator_optimizer),
-        ):
-            gradients = tape.gradient(losses[name], network.trainable_variables)
-            optimizer.apply(gradients, network.trainable_variables)
+
+        gradients = generator_tape.gradient(losses["generator_loss"], generator.trainable_variables)
+        generator_optimizer.apply(gradients, generator.trainable_variables)
+        gradients = discriminator_tape.gradient(losses["discriminator_loss"], discriminator.trainable_variables)
+        discriminator_optimizer.apply(gradients, discriminator.trainable_variables)
+
+        # Exponential moving average of the weights (Yazici et al. 2019, arXiv:1806.04498); faster in the beginning,
+        # so that the first, useless steps are soon forgotten.
+        step = tf.cast(step, tf.float32)
+        decay = tf.minimum(config.average_decay, (1.0 + step) / (10.0 + step))
+        for average, variable in zip(averaged_generator.variables, generator.variables, strict=True):
+            average.assign(decay * average + (1.0 - decay) * variable)
         return losses
 
     return train_step
-
-
-def make_average_step(averaged, generator, decay: float):
-    """Return a function that moves the averaged generator a little towards the trained one.
-
-    Exponential moving average of weights (Yazici et al. 2019), which starts faster so as to forget the first steps.
-    """
-
-    @tf.function
-    def average_step(step):
-        step = tf.cast(step, tf.float32)
-        rate = 1.0 - tf.minimum(decay, (1.0 + step) / (10.0 + step))
-        for mean, variable in zip(averaged.variables, generator.variables, strict=True):
-            mean.assign_add(rate * (variable - mean))
-
-    return average_step
 
 
 def sample(generator, latents) -> np.ndarray:
@@ -191,13 +209,14 @@ def sample(generator, latents) -> np.ndarray:
 
 
 def spherical_walk(start, end, count: int) -> np.ndarray:
-    """Return `count` latents along the great circle from start to end, each (latent_dim,), start included, end not.
+    """Return `count` latents along the great circle from each start to its end, without the end.
 
     A straight line would pass near zero, where no latent of training ever was (White 2016, arXiv:1609.04468).
+    start, end: (N, latent_dim). Returns (count, N, latent_dim).
     """
-    cosine = np.dot(start, end) / (np.linalg.norm(start) * np.linalg.norm(end))
-    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
-    steps = np.linspace(0.0, 1.0, count, endpoint=False)[:, None]
+    norms = np.linalg.norm(start, axis=-1) * np.linalg.norm(end, axis=-1)
+    angle = np.arccos(np.sum(start * end, axis=-1) / norms)[:, None]
+    steps = np.linspace(0.0, 1.0, count, endpoint=False, dtype=np.float32)[:, None, None]
     return (np.sin((1.0 - steps) * angle) * start + np.sin(steps * angle) * end) / np.sin(angle)
 
 
@@ -215,7 +234,8 @@ def look_for_trouble(run: runs.Run, images: np.ndarray) -> None:
             "the discriminator's loss is near zero: it tells all images apart, and the generator learns nothing "
             "from it; a smaller --learning_rate or more pictures may help",
         )
-    if run.metrics and images.std(axis=0).mean() < 2.0:
+    variety = images.std(axis=0).mean() / run.data.images[:1000].std(axis=0).mean()
+    if run.metrics and variety < 0.25:
         run.warn(
             "mode collapse",
             "the samples are all alike: mode collapse; another --seed or a smaller --learning_rate may help",
@@ -231,19 +251,9 @@ def train(config: Config) -> dict[str, float]:
     classes = len(data.class_names) if config.conditional else 0
 
     with device.strategy.scope():
-        generator = build_generator(config, data.channels, classes)
-        averaged_generator = build_generator(config, data.channels, classes)
-        discriminator = build_discriminator(config, data.channels, classes)
-        generator_optimizer = keras.optimizers.Adam(config.learning_rate, beta_1=0.5)
-        discriminator_optimizer = keras.optimizers.Adam(config.learning_rate, beta_1=0.5)
-        generator_optimizer.build(generator.trainable_variables)
-        discriminator_optimizer.build(discriminator.trainable_variables)
-        averaged_generator.set_weights(generator.get_weights())
-
-    train_step = device.compile(
-        make_train_step(generator, discriminator, generator_optimizer, discriminator_optimizer, config, classes)
-    )
-    average_step = make_average_step(averaged_generator, generator, config.average_decay)
+        networks = build(config, data.channels, classes)
+    averaged_generator, discriminator = networks["averaged_generator"], networks["discriminator"]
+    train_step = device.compile(make_train_step(**networks, config=config, classes=classes))
     row_names = data.class_names if config.conditional else ()
     grid_labels = np.repeat(np.arange(classes or GRID_COLUMNS), GRID_COLUMNS)
     latents = draw_latents(config, grid_labels, classes, config.seed)  # the same for every grid of the run
@@ -253,59 +263,45 @@ def train(config: Config) -> dict[str, float]:
         look_for_trouble(run, images)
         return pictures.grid(images, GRID_COLUMNS, row_names)
 
-    with runs.Run(
-        config,
-        device,
-        data,
-        default_steps=DEFAULT_STEPS,
-        generator=generator,
-        averaged_generator=averaged_generator,
-        discriminator=discriminator,
-        generator_optimizer=generator_optimizer,
-        discriminator_optimizer=discriminator_optimizer,
-    ) as run:
+    with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:
         for epoch in run.epochs():
             for pixels, labels in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
                 run.log(train_step(pixels, labels, run.step))
-                average_step(run.step)
         run.finish(grid(), generator=averaged_generator, discriminator=discriminator)
     return run.metrics
 
 
 def generate(config: Config) -> None:
     """Write samples, or a walk between latents, of the run in `config.run` into its folder generated/."""
-    keras.utils.set_random_seed(config.seed)
+    devices.setup(config)
     data = runs.data_of(config.run)
     class_names = data["class_names"] if config.conditional else []
+    classes = len(class_names)
     if config.label and config.label not in class_names:
         known = ", ".join(class_names) or "none, as it was trained without --conditional"
         raise cli.UserError(f"--label {config.label}: the run's classes are: {known}")
-    chosen = [class_names.index(config.label)] if config.label else np.arange(max(len(class_names), 1))
-    generator = build_generator(config, data["channels"], len(class_names))
+    chosen = [class_names.index(config.label)] if config.label else np.arange(max(classes, 1))
+    generator = build_generator(config, data["channels"], classes)
     runs.restore(config.run, averaged_generator=generator)
     folder = runs.generated_folder(config.run)
 
     if config.sample:
         labels = np.resize(chosen, config.sample)
-        images = sample(generator, draw_latents(config, labels, len(class_names), config.seed))
-        pictures.save_png(folder / "grid.png", pictures.grid(images, int(np.ceil(np.sqrt(config.sample)))))
-        runs.save_samples(folder, images, labels if class_names else None)
+        images = sample(generator, draw_latents(config, labels, classes, config.seed))
+        shown = images[:400]
+        pictures.save_png(folder / "grid.png", pictures.grid(shown, int(np.ceil(np.sqrt(len(shown))))))
+        runs.save_samples(folder, images, labels if classes else None)
     if config.interpolate:
-        walkers, stations, steps = 16, 4, 16
-        labels = np.resize(chosen, walkers)
-        latents = draw_latents(config, np.tile(labels, stations), len(class_names), config.seed)
-        latents = latents[:, : config.latent_dim].reshape(stations, walkers, config.latent_dim)
-        walks = [
-            np.concatenate([spherical_walk(path[k], path[(k + 1) % stations], steps) for k in range(stations)])
-            for path in latents.transpose(1, 0, 2)
-        ]
-        walks = np.stack(walks, axis=1).astype(np.float32)  # (stations * steps, walkers, latent_dim)
-        frames = [sample(generator, with_classes(latents, labels, len(class_names)).numpy()) for latents in walks]
+        # Sixteen walkers go from station to station, each to four of them and back to its first.
+        labels = np.resize(chosen, 16)
+        stations = [draw_latents(config, labels, classes, config.seed + k)[:, : config.latent_dim] for k in range(4)]
+        walk = np.concatenate([spherical_walk(stations[k], stations[(k + 1) % 4], 16) for k in range(4)])
+        frames = np.stack([sample(generator, with_classes(latents, labels, classes).numpy()) for latents in walk])
         pictures.save_gif(folder / "walk.gif", [pictures.grid(images, 4) for images in frames])
-        first_walks = np.stack(frames[: steps + 1], axis=1)[:8]  # (8, steps + 1, height, width, channels)
-        pictures.save_png(folder / "walk.png", pictures.grid(np.concatenate(first_walks), steps + 1))
+        rows = frames[:17, :8].swapaxes(0, 1)  # (8 walkers, 17 steps, height, width, channels)
+        pictures.save_png(folder / "walk.png", pictures.grid(np.concatenate(rows), 17))
     print(f"written to {folder}")
 
 

@@ -6,17 +6,15 @@ statistics, optimizer state, and the states of random generators inside layers s
 tf.train.Checkpoint leaves out.
 """
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from common.cli import UserError
-from common.files import whole
+from common.files import read_npz, whole
 
 KEPT = 2
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def save(folder: Path, step: int, saved: dict, **arrays: np.ndarray) -> None:
@@ -41,9 +39,8 @@ def restore(folder: Path, saved: dict) -> dict[str, np.ndarray] | None:
     paths = _newest_first(folder)
     for path in paths:
         try:
-            with np.load(path, allow_pickle=False) as file:
-                contents = {name: file[name] for name in file.files}
-        except _DAMAGED as error:
+            contents = read_npz(path)
+        except ValueError as error:
             print(f"{path} is damaged ({error}); trying the one before", flush=True)
             continue
         _assign(path, contents, saved)
@@ -55,8 +52,8 @@ def restore(folder: Path, saved: dict) -> dict[str, np.ndarray] | None:
 
 def _assign(path: Path, contents: dict[str, np.ndarray], saved: dict) -> None:
     variables = [(f"{name}/{index:03d}", variable) for name, index, variable in _variables(saved)]
-    wanted = {key: (tuple(variable.shape), np.dtype(variable.dtype)) for key, variable in variables}
-    found = {key: (array.shape, array.dtype) for key, array in contents.items() if key.rpartition("/")[0] in saved}
+    wanted = {key: (tuple(variable.shape), tf.as_dtype(variable.dtype).as_numpy_dtype) for key, variable in variables}
+    found = {key: (array.shape, array.dtype.type) for key, array in contents.items() if key.rpartition("/")[0] in saved}
     if wanted != found:  # compared before anything is assigned, so that nothing is half restored
         different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
         raise UserError(f"{path} was made for another network: {different[0]} and {len(different) - 1} more differ")

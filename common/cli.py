@@ -5,7 +5,6 @@ import dataclasses
 import difflib
 import functools
 import io
-import re
 import sys
 import typing
 from pathlib import Path
@@ -92,9 +91,12 @@ def one_line_errors(main):
         try:
             return main(argv)
         except UserError as error:
-            message = str(error)
+            message = " ".join(str(error).splitlines())
         except (MemoryError, tf.errors.ResourceExhaustedError):
             message = "out of memory; try a smaller --batch_size or --image_size"
+        except KeyboardInterrupt:  # outside of a training loop, which ends in its own way
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
         print(f"{Path(main.__globals__['__file__']).name}: error: {message}", file=sys.stderr)
         raise SystemExit(2)
 
@@ -126,19 +128,22 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
         raise UserError(_first_sentence(report.getvalue())) from None
     if unknown:
         raise UserError(_unknown_flag(config_class, unknown[0]))
-    check_bounds(config)
+    check_values(config)
     return config
 
 
-def check_bounds(config) -> None:
-    """Raise UserError for the first number of `config` that lies outside the bounds in its type."""
+def check_values(config) -> None:
+    """Raise UserError for the first value of `config` that is no choice or outside the bounds in its type."""
+    hints = typing.get_type_hints(type(config))
     for field, rules in _rules(type(config)).items():
         value = getattr(config, field)
+        if typing.get_origin(hints[field]) is Literal and value not in typing.get_args(hints[field]):
+            raise UserError(f"--{field} {value}: must be one of {', '.join(typing.get_args(hints[field]))}")
         for rule in rules:
             if isinstance(rule, AtLeast) and not value >= rule.bound:
                 raise UserError(f"--{field} {value}: must be at least {rule.bound:g}")
             if isinstance(rule, Between) and not rule.low <= value <= rule.high:
-                raise UserError(f"--{field} {value}: must lie between {rule.low:g} and {rule.high:g}")
+                raise UserError(f"--{field} {value}: must lie between {rule.low:.10g} and {rule.high:.10g}")
 
 
 def contradictions(config, stored) -> list[str]:
@@ -159,15 +164,22 @@ def _rules(config_class: type) -> dict[str, tuple]:
 def _unknown_flag(config_class: type, word: str) -> str:
     if not word.startswith("-"):
         return f"what is {word!r}? Settings are given as --name value; --help lists them"
-    flag = "--" + word.lstrip("-").split("=")[0].replace("-", "_")
-    known = ["--" + field.name for field in dataclasses.fields(config_class)]
-    nearest = difflib.get_close_matches(flag, known, n=1, cutoff=0.5)
-    return f"unknown flag {word.split('=')[0]}; " + (f"did you mean {nearest[0]}?" if nearest else "--help lists them")
+    flag = word.lstrip("-").split("=")[0].replace("-", "_")
+    nearest = difflib.get_close_matches(flag, [field.name for field in dataclasses.fields(config_class)], n=1)
+    advice = f"did you mean --{nearest[0]}?" if nearest else "--help lists them"
+    return f"unknown flag {word.split('=')[0]}; {advice}"
 
 
 def _first_sentence(report: str) -> str:
-    """What tyro's framed report says above its first rule, as one line."""
-    lines = [line.strip("│╭╮╰╯ ") for line in report.splitlines()]
-    lines = [line for line in lines if line and not re.match(r"─ .* ─+$", line)]
-    until = next((number for number, line in enumerate(lines) if set(line) == {"─"}), len(lines))
-    return " ".join(lines[:until]) or "the command line could not be read; --help shows how"
+    """What tyro's report says between its title and the next rule, as one line.
+
+    Where the output is UTF-8 the report has a frame, with the title in its upper edge; else a rule below the title.
+    """
+    sections = [[]]
+    for line in report.splitlines():
+        line = line.strip("│╰╯ ")
+        if line.startswith("╭") or (line and set(line) <= set("─-")):
+            sections.append([])
+        elif line:
+            sections[-1].append(line)
+    return " ".join(sections[1] if sections[1:] else sections[0]) or "cannot be read; --help shows what can be given"

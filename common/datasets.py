@@ -6,7 +6,6 @@ import hashlib
 import os
 import sys
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from rich.progress import track
 
 from common import downloads
 from common.cli import UserError
+from common.files import read_npz
 
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
@@ -68,7 +68,7 @@ def load(data: str, image_size: int, split: str = "train", channels: int = 0) ->
     elif data == "digits":
         found = _digits(split)
     else:
-        found = _folder(Path(data).expanduser(), image_size, channels)
+        found = _folder(data, image_size, channels)
     images = found.images
     if images.shape[1:3] != (image_size, image_size):
         images = np.stack(
@@ -101,11 +101,12 @@ def _mnist(split: str) -> Images:
             raise NotDownloaded(str(error)) from None
     advice = "move it away, and it is downloaded again"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in MNIST_SHAPES}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); {advice}") from None
     for name, shape in MNIST_SHAPES.items():
+        if name not in arrays:
+            raise UserError(f"{path}: {name} is missing; {advice}")
         if arrays[name].shape != shape or arrays[name].dtype != np.uint8:
             raise UserError(f"{path}: {name} is {arrays[name].dtype} {arrays[name].shape}, not uint8 {shape}; {advice}")
     names = tuple(str(digit) for digit in range(10))
@@ -126,12 +127,17 @@ def _digits(split: str) -> Images:
     return Images(np.stack(large)[..., None], labels, names, f"scikit-learn's small digits ({split})")
 
 
-def _folder(folder: Path, image_size: int, channels: int) -> Images:
-    """The user's own pictures; the folders directly in `folder` are classes if they hold all of them."""
-    if not folder.exists():
-        raise UserError(f"--data {folder}: there is no such folder")
-    if not folder.is_dir():
-        raise UserError(f"--data {folder}: is a file; give the folder that holds the pictures")
+def _folder(data: str, image_size: int, channels: int) -> Images:
+    """The user's own pictures; the folders directly in the folder `data` are classes if they hold all of them."""
+    try:
+        folder = Path(data).expanduser()
+        exists, is_folder = bool(data) and folder.exists(), folder.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, the home of nobody
+        raise UserError(f"--data {data}: {getattr(error, 'strerror', None) or error}") from None
+    if not exists:
+        raise UserError(f"--data {data}: there is no such folder")
+    if not is_folder:
+        raise UserError(f"--data {data}: is a file; give the folder that holds the pictures")
     endings = Image.registered_extensions()
     paths = sorted(
         path
@@ -183,9 +189,9 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     Of an animation the first frame; 16-bit grey is scaled to 8 bits; transparent parts become white.
     Raises UserError, which names the file, if it is damaged or too large.
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd metadata, from several threads
     try:
-        with Image.open(path) as image, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        with Image.open(path) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many")
             image.draft("RGB", (size, size))  # a JPEG is decoded at about the size that is needed
@@ -197,6 +203,6 @@ def read_picture(path: Path, size: int) -> np.ndarray:
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
             return np.asarray(ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS))
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+    except Exception as error:  # each of Pillow's readers has its own kinds for a damaged file
         what = "not a picture" if "cannot identify" in str(error) else str(error) or type(error).__name__
         raise UserError(f"{path.name} ({what})") from None

@@ -71,11 +71,11 @@ def setup(config) -> Device:
     Also sets all of Python's, NumPy's and TensorFlow's seeds, from which initial weights are drawn.
     Raises UserError if `config` asks for what this machine cannot do.
     """
-    keras.utils.set_random_seed(config.seed)
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)  # leave room for the desktop and other programs
-    strategy, where = _strategy(config.strategy, gpus)
+    strategy, where = _strategy(config.strategy, gpus)  # first: several machines must be joined before anything runs
+    keras.utils.set_random_seed(config.seed)
     precision, why = _precision(config.precision, gpus)
     keras.config.set_dtype_policy(precision)
     jit_compile = _jit_compile(config.jit, precision, gpus, strategy)
@@ -104,17 +104,18 @@ def normal(shape: tuple[int, ...], seed: int, step) -> tf.Tensor:
 
 
 def _strategy(asked: str, gpus: list) -> tuple[tf.distribute.Strategy, str]:
-    machines = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
-    devices = gpus or tf.config.list_logical_devices("CPU")
-    kind = f"{len(devices)} GPUs" if gpus else f"{len(devices)} logical CPU devices"
+    try:
+        machines = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"the environment variable TF_CONFIG cannot be read: {error}") from None
     if asked == "multi_worker" and not machines:
         raise UserError("--strategy multi_worker: needs the environment variable TF_CONFIG, which names the machines")
     if asked == "multi_worker" or (asked == "auto" and machines):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         return strategy, f"{strategy.num_replicas_in_sync} devices on several machines"
     if asked == "mirrored" or (asked == "auto" and len(gpus) > 1):
-        names = [device.name.replace("/physical_device:", "") for device in devices]
-        return tf.distribute.MirroredStrategy(names), kind
+        devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices]), f"{len(devices)} devices"
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
     return tf.distribute.get_strategy(), f"one {name}" if gpus else f"CPU with {os.cpu_count()} cores"
 

@@ -78,11 +78,17 @@ class Run:
         self._signal = None
         self._steps_per_epoch = len(data.images) // config.batch_size
         self._epochs = config.epochs or -(-default_steps // self._steps_per_epoch)
-        if config.resume:
-            self.folder = Path(config.resume)
-            self._resume()
-        else:
-            self.folder = self._create()
+        self._lock = None
+        try:
+            if config.resume:
+                self.folder = Path(config.resume)
+                self._resume()
+            else:
+                self.folder = self._create()
+        except BaseException:
+            if self._lock:
+                self._lock.close()
+            raise
         print(f"run: {self.folder}", flush=True)
 
     def __enter__(self) -> "Run":
@@ -101,8 +107,6 @@ class Run:
 
     def __exit__(self, kind, error, trace) -> None:
         self._bar.stop()
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
         try:
             if kind is None or kind is Interrupted:
                 self._save()
@@ -110,6 +114,8 @@ class Run:
             if kind is Interrupted:
                 print(f"stopped after {self._done} steps; go on with --resume {self.folder}", flush=True)
         finally:
+            for number, handler in self._old_handlers.items():  # so late that a signal does not cut the saving short
+                signal.signal(number, handler)
             self._lock.close()
 
     # The loop
@@ -195,9 +201,12 @@ class Run:
         pictures.save_png(self.folder / "final.png", sheet)
         for name, model in models.items():
             temporary = self.folder / f".{name}.part.keras"
-            with files.told_in_one_line(self.folder / f"{name}.keras"):
-                model.save(temporary)
-                temporary.replace(self.folder / f"{name}.keras")
+            try:
+                with files.told_in_one_line(self.folder / f"{name}.keras"):
+                    model.save(temporary)
+                    temporary.replace(self.folder / f"{name}.keras")
+            finally:
+                temporary.unlink(missing_ok=True)
         self._bar.stop()
         print(f"done: {self._done} steps in {self.seconds / 60:.1f} minutes; look at {self.folder / 'final.png'}")
 
@@ -215,16 +224,18 @@ class Run:
         parent = Path(config.output_dir if self.device.is_chief else tempfile.mkdtemp()) / cli.script_name(type(config))
         folder = parent / (config.name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
         taken = f"{folder} exists; go on with it by --resume {folder}, or choose another --name"
-        if folder.parent != parent or folder.name == "latest":
+        if folder.parent != parent or folder.name.startswith(".") or folder.name == "latest":
             raise UserError(f"--name {config.name}: must be a plain name, and not 'latest'")
-        if folder.exists():
-            raise UserError(taken)
         with files.told_in_one_line(parent):
+            if folder.exists():
+                raise UserError(taken)
             parent.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
         try:
-            partial.chmod(0o755)
-            self._open(partial)
+            self._lock = files.lock(partial)
+            with files.told_in_one_line(folder):
+                partial.chmod(0o755)
+                self._open(partial)
             try:
                 partial.rename(folder)
             except OSError:
@@ -239,8 +250,7 @@ class Run:
         return folder
 
     def _open(self, folder: Path) -> None:
-        """Take the folder's lock and write its config.json."""
-        self._lock = files.lock(folder)
+        """Write the folder's config.json, and make what else it lacks."""
         for inner in ("samples", "checkpoints"):
             (folder / inner).mkdir(exist_ok=True)
         description = {
@@ -273,12 +283,18 @@ class Run:
                 f"{folder} was trained on other data ({was['name']}, {was['pictures']} pictures) "
                 f"than {self.data.name} ({len(self.data.images)} pictures)"
             )
-        self._open(folder)
+        self._lock = files.lock(folder)
+        for path in folder.rglob(".*.part*"):  # left by a process that was killed
+            path.unlink(missing_ok=True)
         kept = checkpoints.restore(folder / "checkpoints", self._saved)
         if kept:
             self.seconds = float(kept["seconds"])
             self._pending = [dict(zip(kept["losses"], values, strict=True)) for values in kept["pending"]]
-        rows = [row for row in self._rows() if int(row["step"]) <= self._done]
+        try:
+            rows = [row for row in self._rows() if int(row["step"]) <= self._done]
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            raise UserError(f"{folder / 'metrics.csv'} is damaged ({error}); move it away to go on without") from None
+        self._open(folder)  # only now that nothing speaks against going on
         with files.whole(folder / "metrics.csv") as file:
             file.write(_csv(rows))
         for path in (folder / "samples").glob("step_*.png"):
@@ -396,21 +412,40 @@ def data_of(folder: str | Path) -> dict:
 
 
 def _description(folder: Path) -> dict:
+    """Return what config.json holds, once it is known to have the form in which `_open` writes it."""
     path = folder / "config.json"
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        description = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+    for keys, kind in _FORM.items():
+        value = description
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise UserError(f"{path} is damaged: its {'.'.join(keys)} is {value!r:.40}")
+    return description
+
+
+_FORM = {
+    ("script",): str,
+    ("settings",): dict,
+    ("data", "name"): str,
+    ("data", "pictures"): int,
+    ("data", "channels"): int,
+    ("data", "class_names"): list,
+    ("data", "digest"): str,
+}
 
 
 def _find(config_class: type, reference: str, output_dir: Path) -> Path:
     script = cli.script_name(config_class)
     if reference != "latest":
-        if not (Path(reference) / "config.json").exists():
+        if not os.path.exists(Path(reference) / "config.json"):  # noqa: PTH110  # Path.exists fails on a name too long
             raise UserError(f"{reference} holds no run: no config.json in it")
         return Path(reference)
     parent = output_dir / script
-    if (parent / "latest" / "config.json").exists():
+    if (parent / "latest").is_symlink() and (parent / "latest" / "config.json").exists():
         return parent / (parent / "latest").readlink()
     found = sorted(parent.glob("[!.]*/config.json"), key=lambda path: path.stat().st_mtime)
     if not found:
@@ -423,13 +458,18 @@ def _read_config(config_class: type, folder: Path):
     script, settings = description["script"], description["settings"]
     if script != cli.script_name(config_class):
         raise UserError(f"{folder} is a run of {script}.py, not of {cli.script_name(config_class)}.py")
-    known = {field.name for field in dataclasses.fields(config_class)}
-    if unknown := settings.keys() - known:
+    known = {field.name: field.default for field in dataclasses.fields(config_class)}
+    if unknown := settings.keys() - known.keys():
         raise UserError(f"{folder} was made by another version of {script}.py, with --{sorted(unknown)[0]}")
+    for field, value in settings.items():
+        if type(value) is not type(known[field]) and (type(value), type(known[field])) != (int, float):
+            raise UserError(f"{folder / 'config.json'} is damaged: its settings.{field} is {value!r:.40}")
     # What the command at hand asks for, not the run's own past:
     for field in ("resume", "sample", "run"):
         settings.pop(field, None)
-    return config_class(**settings)
+    stored = config_class(**settings)
+    cli.check_values(stored)
+    return stored
 
 
 def _csv(rows: list[dict], header: bool = True) -> bytes:

@@ -1,0 +1,128 @@
+"""How good are generated images? Fréchet distance, and which classes they show.
+
+The distance (Heusel et al. 2017, equation 6) is taken in the features of a small classifier, which is trained here on
+the same data, once, and kept in outputs/benchmarks/. So it compares runs of this project with each other and not with
+published figures, which are mostly in features of another network. Beside it stands the distance of real training
+images from the same test images: the best that a generator could hope for.
+
+    python dcgan_mnist.py --sample 10000
+    python -m benchmarks.quality --samples outputs/dcgan_mnist/latest/generated/samples.npz
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+from common import cli, datasets, files
+
+FOLDER = Path("outputs/benchmarks")
+
+
+class Judge:
+    """Measures images against the test split of a dataset.
+
+    data: as in `datasets.load`. count: how many real images, of either split, are compared.
+    """
+
+    def __init__(self, data: str = "mnist", image_size: int = 28, count: int = 10_000):
+        train, test = (datasets.load(data, image_size, split) for split in ("train", "test"))
+        classifier, self.accuracy = trained_classifier(train, test)
+        self._network = keras.Model(classifier.inputs, [classifier.get_layer("features").output, *classifier.outputs])
+        self._real = self._statistics(test.images[:count])[:2]
+        self.name, self.class_names = test.name, test.class_names
+        self.real_count = min(count, len(test.images))
+        self.floor = self.measure(train.images[:count])["frechet_distance"]
+
+    def measure(self, images: np.ndarray) -> dict:
+        """Judge uint8 images (N, height, width, channels).
+
+        Returns their Fréchet distance, the shares of the classes that the classifier sees in them, and the entropy of
+        these shares in nats: log(classes) if all are equally frequent, 0 if there is but one.
+        """
+        mean, covariance, classes = self._statistics(images)
+        shares = np.bincount(classes, minlength=len(self.class_names)) / len(classes)
+        return {
+            "frechet_distance": frechet_distance(mean, covariance, *self._real),
+            "class_entropy": float(-sum(share * np.log(share) for share in shares if share)),
+            "class_shares": shares.round(4).tolist(),
+        }
+
+    def _statistics(self, images: np.ndarray) -> tuple:
+        features, logits = self._network.predict(images, batch_size=500, verbose=0)
+        features = features.astype(np.float64)
+        return features.mean(axis=0), np.cov(features, rowvar=False), logits.argmax(axis=-1)
+
+
+def frechet_distance(mean, covariance, other_mean, other_covariance) -> float:
+    """Distance of two Gaussians: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Heusel et al. 2017, equation 6)."""
+    values, vectors = np.linalg.eigh(covariance)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    # The trace of (C1 C2)^(1/2) is that of (C1^(1/2) C2 C1^(1/2))^(1/2), which is symmetric: no complex numbers.
+    mixed = np.sqrt(np.linalg.eigvalsh(root @ other_covariance @ root).clip(0)).sum()
+    return float(((mean - other_mean) ** 2).sum() + np.trace(covariance + other_covariance) - 2 * mixed)
+
+
+def trained_classifier(train: datasets.Images, test: datasets.Images) -> tuple[keras.Model, float]:
+    """Return a classifier of pixels of 0 to 255 and its accuracy on `test`; trained once for each dataset."""
+    path = FOLDER / f"classifier_{train.digest[:12]}.keras"
+    if not path.exists():
+        keras.utils.set_random_seed(0)
+        classifier = keras.Sequential(
+            [
+                keras.Input(train.images.shape[1:]),
+                layers.Rescaling(1 / 127.5, offset=-1),
+                layers.Conv2D(32, 3, activation="relu"),
+                layers.MaxPooling2D(),
+                layers.Conv2D(64, 3, activation="relu"),
+                layers.MaxPooling2D(),
+                layers.Flatten(),
+                layers.Dense(128, activation="relu", name="features"),
+                layers.Dropout(0.5),
+                layers.Dense(len(train.class_names)),
+            ]
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        classifier.compile("adam", loss, metrics=["accuracy"])
+        print("training the classifier that judges, once:")
+        classifier.fit(train.images, train.labels, batch_size=128, epochs=5, verbose=2)
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        classifier.save(path.with_suffix(".part.keras"))
+        path.with_suffix(".part.keras").replace(path)
+    classifier = keras.models.load_model(path)
+    return classifier, classifier.evaluate(test.images, test.labels, batch_size=500, verbose=0)[1]
+
+
+@cli.one_line_errors
+def main(argv=None):
+    """Judge the samples.npz that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=Path, required=True, help="a samples.npz, as --sample writes it")
+    parser.add_argument("--data", default="mnist", help="the real images: mnist or digits (%(default)s)")
+    arguments = parser.parse_args(argv)
+    try:
+        with np.load(arguments.samples, allow_pickle=False) as file:
+            images = file["images"]
+    except (OSError, ValueError, KeyError) as error:
+        raise cli.UserError(f"--samples {arguments.samples}: {error}") from None
+    judge = Judge(arguments.data, images.shape[1])
+    result = {"samples": str(arguments.samples), "real_images": judge.name, "real_count": judge.real_count}
+    result |= {"sample_count": len(images), "classifier_accuracy": judge.accuracy, "floor": judge.floor}
+    result |= judge.measure(images)
+    for name, value in result.items():
+        print(f"{name.replace('_', ' '):20} {value:.4g}" if isinstance(value, float) else f"{name:20} {value}")
+    write_json("quality", result)
+
+
+def write_json(name: str, result) -> None:
+    """Keep a benchmark's result in outputs/benchmarks/."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with files.whole(FOLDER / f"{name}.json") as file:
+        file.write((json.dumps(result, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Write docs/results.md from what the benchmarks left in outputs/benchmarks/.
+
+python -m benchmarks.report
+"""
+
+import itertools
+import json
+import os
+import platform
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.compare_dcgan import MILESTONE_IMAGES
+from benchmarks.quality import FOLDER
+
+
+def processor() -> str:
+    """Return what /proc/cpuinfo calls the processor, where there is one."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def seconds_to(distance: float, points: list[dict]) -> float:
+    """Return when a curve first reaches a distance, interpolated between measurements over log time."""
+    points = [point for point in points if point["seconds"] > 0]
+    for before, after in itertools.pairwise(points):
+        if before["frechet_distance"] > distance >= after["frechet_distance"]:
+            share = np.log(before["frechet_distance"] / distance)
+            share /= np.log(before["frechet_distance"] / after["frechet_distance"])
+            return float(before["seconds"] * (after["seconds"] / before["seconds"]) ** share)
+    return float("nan")
+
+
+def comparison(result: dict) -> list[str]:
+    """Return the section on dcgan_mnist.py against the tutorial's network."""
+    curves = {name: [p for p in result["points"] if p["contender"] == name] for name in ("ours", "tutorial")}
+    milestone = next(point for point in curves["tutorial"] if point["images"] == MILESTONE_IMAGES)
+    reached = seconds_to(milestone["frechet_distance"], curves["ours"])
+    last = {name: points[-1] for name, points in curves.items()}
+    lines = [
+        "## dcgan_mnist.py against the DCGAN of TensorFlow's tutorial",
+        "",
+        "`python -m benchmarks.compare_dcgan`: both in one process, in turns; Fréchet distance of 10,000 generated",
+        "images to the 10,000 test images of MNIST, in the features of the benchmark's classifier. Training images are",
+        f"at {result['floor']:.2f} from the test images.",
+        "",
+        "![distance over minutes](compare_dcgan.png)",
+        "",
+        "| | seconds of training | images seen | Fréchet distance | times that of training images |",
+        "|---|---|---|---|---|",
+    ]
+    for label, point in (
+        ("tutorial, rough digits", milestone),
+        ("tutorial, as far as it was trained", last["tutorial"]),
+        ("ours, at its end", last["ours"]),
+    ):
+        distance = point["frechet_distance"]
+        lines.append(
+            f"| {label} | {point['seconds']:,.0f} | {point['images']:,} | {distance:.2f} | "
+            f"{distance / result['floor']:.1f} |"
+        )
+    ratio = milestone["seconds"] / reached
+    lines += [
+        "",
+        f"Ours reaches the tutorial's distance of {milestone['frechet_distance']:.1f} after {reached:.0f} s: "
+        f"{ratio:.0f} times sooner.",
+        "",
+        "All measurements:",
+        "",
+        "| | seconds | images | distance | entropy of classes (even: 2.303) |",
+        "|---|---|---|---|---|",
+    ]
+    for point in result["points"]:
+        lines.append(
+            f"| {point['contender']} | {point['seconds']:,.0f} | {point['images']:,} | "
+            f"{point['frechet_distance']:.2f} | {point['class_entropy']:.3f} |"
+        )
+    return lines
+
+
+def speed(result: dict) -> list[str]:
+    """Return the section on images a second."""
+    ratio = result["ratio"]
+    return [
+        "## Speed",
+        "",
+        "`python -m benchmarks.speed`: the same network and batch, in turns in one process.",
+        "",
+        "| | images a second | |",
+        "|---|---|---|",
+        f"| dcgan_mnist.py | {result['images_per_second']['ours']:,.0f} | {result['ours']} |",
+        f"| plainest | {result['images_per_second']['plain']:,.0f} | {result['plain']} |",
+        "",
+        f"Ratio: {ratio['median']:.2f} (median; {ratio['min']:.2f} to {ratio['max']:.2f} over the turns). "
+        f"Peak memory of the script's process: {result['peak_megabytes']:,.0f} MB.",
+        "",
+        f"The first grid was on disk {result['first_grid_seconds']:.1f} s after the command's start. After 60 s the "
+        f"newest was that of step {result['steps_after_60_seconds']}:",
+        "",
+        "![after 60 seconds](after_60_seconds.png)",
+    ]
+
+
+def ablation(result: dict) -> list[str]:
+    """Return the section on what each choice bought."""
+    lines = [
+        "## What each choice in dcgan_mnist.py bought",
+        "",
+        "`python -m benchmarks.ablate_dcgan`: one choice undone at a time, equal seconds of training, in turns.",
+        "",
+        "| variant | seconds | images seen | Fréchet distance | entropy of classes |",
+        "|---|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {row['variant']} | {row['seconds']:.0f} | {row['images']:,} | {row['frechet_distance']:.1f} | "
+        f"{row['class_entropy']:.3f} |"
+        for row in result["rows"]
+    ]
+
+
+def main():
+    """Write docs/results.md from all results that are there."""
+    machine = f"{processor()}, {os.cpu_count()} cores"
+    lines = [
+        "# Results",
+        "",
+        f"Made by `python -m benchmarks.report` from the benchmarks' own files, on {machine},",
+        f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}.",
+    ]
+    for name, section in (("compare_dcgan", comparison), ("ablate_dcgan", ablation), ("speed", speed)):
+        path = FOLDER / f"{name}.json"
+        if path.exists():
+            lines += ["", *section(json.loads(path.read_text()))]
+    Path("docs/results.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

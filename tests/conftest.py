@@ -1,0 +1,121 @@
+"""What all tests share: nothing from the network, nothing from the user's own folders, and small things to train on."""
+
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
+
+import dcgan_mnist  # noqa: E402
+from common import datasets  # noqa: E402
+
+TINY = {
+    "data": "digits",
+    "image_size": 16,
+    "generator_width": 4,
+    "discriminator_width": 4,
+    "latent_dim": 8,
+    "batch_size": 16,
+    "epochs": 1,
+    "sample_every": 20,
+    "checkpoint_every": 10,
+    "precision": "float32",
+    "jit": "off",
+}
+TINY_FLAGS = [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="session")
+def closed_port():
+    with socket.socket() as taken:  # bound, so that nobody else listens there, but not listening
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path, monkeypatch, closed_port):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(datasets, "MNIST_URL", f"http://127.0.0.1:{closed_port}/mnist.npz")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def tiny_flags():
+    """Flags of a run of dcgan_mnist.py that takes a few seconds: 93 steps."""
+    return list(TINY_FLAGS)
+
+
+@pytest.fixture
+def tiny_folder(tmp_path):
+    """A function that makes a folder of `count` pictures for each class; without classes they lie in the folder."""
+
+    def make(count=10, classes=("left", "right"), color=True, size=20, name="pictures"):
+        folder = tmp_path / name
+        random = np.random.default_rng(0)
+        for kind in classes or (".",):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                shape = (size, size, 3) if color else (size, size)
+                pixels = random.integers(0, 256, shape).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / kind / f"{number:03d}.png")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _finished_run(tmp_path_factory):
+    outputs = tmp_path_factory.mktemp("finished")
+    dcgan_mnist.main([*TINY_FLAGS, "--output_dir", str(outputs), "--name", "tiny"])
+    return outputs / "dcgan_mnist" / "tiny"
+
+
+@pytest.fixture
+def tiny_run(_finished_run):
+    """The folder, relative to the current one, of a finished run with the tiny flags; the test's own copy."""
+    folder = Path("outputs/dcgan_mnist/tiny")
+    shutil.copytree(_finished_run, folder)
+    (folder.parent / "latest").symlink_to("tiny")
+    return folder
+
+
+@pytest.fixture
+def refusal(capsys):
+    """A function that runs dcgan_mnist.py with flags that it must refuse, and returns the one line that it says."""
+
+    def run(*flags):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            dcgan_mnist.main([str(flag) for flag in flags])
+        assert leaving.value.code == 2
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        assert captured.err.startswith("dcgan_mnist.py: error: ")
+        assert captured.err.count("\n") == 1, captured.err
+        return captured.err
+
+    return run
+
+
+@pytest.fixture
+def contents():
+    """A function that returns, by path, the bytes of all files below a folder."""
+
+    def read(folder):
+        return {str(path): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+    return read

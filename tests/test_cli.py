@@ -1,0 +1,105 @@
+import contextlib
+import dataclasses
+import io
+
+import pytest
+
+import dcgan_mnist
+from common import cli
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--batch_size 0", "--batch_size 0: must be at least 1"),
+        ("--batch_size=0", "--batch_size 0: must be at least 1"),
+        ("--batch-size 0", "--batch_size 0: must be at least 1"),
+        ("--batch-size=0", "--batch_size 0: must be at least 1"),
+        ("--epochs -1", "--epochs -1: must be at least 0"),
+        ("--minutes nan", "--minutes nan: must be at least 0"),
+        ("--learning_rate nan", "--learning_rate nan: must lie between 1e-07 and 1"),
+        ("--learning_rate inf", "--learning_rate inf: must lie between"),
+        ("--seed -1", "--seed -1: must lie between 0 and 2147483647"),
+        ("--seed 99999999999", "must lie between 0 and 2147483647"),
+        ("--epoch 3", "unknown flag --epoch; did you mean --epochs?"),
+        ("--batch-sise=3", "unknown flag --batch-sise; did you mean --batch_size?"),
+        ("--quixotic", "unknown flag --quixotic; --help lists them"),
+        ("stray", "what is 'stray'?"),
+        ("--epochs 1 2", "what is '2'?"),
+    ],
+)
+def test_wrong_value_or_flag(refusal, flags, words):
+    assert words in refusal(*flags.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--epochs", "Missing value for argument '--epochs'"),
+        ("--precision float8", "invalid choice 'float8' for argument '--precision'. Expected one of ('auto', '"),
+        ("--epochs 1.5", "Error parsing --epochs: invalid literal for int() with base 10: '1.5'"),
+        ("--learning_rate fast", "--learning_rate: could not convert string to float: 'fast'"),
+        ("--epochs=", "Error parsing --epochs"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])  # with the one tyro draws frames, with the other it does not
+def test_what_the_parser_refuses_is_told_in_its_first_sentence(refusal, encoding, flags, words):
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding=encoding)):
+        line = refusal(*flags.split())
+    assert words in line
+    assert not {"─", "│"} & set(line)
+    assert "---" not in line
+    assert "helptext" not in line
+
+
+def test_help_lists_every_flag(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        dcgan_mnist.main(["--help"])
+    assert leaving.value.code == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    words = set(captured.out.replace(",", " ").split())
+    assert not {f"--{field.name}" for field in dataclasses.fields(dcgan_mnist.Config)} - words
+
+
+def test_flags_are_read_in_every_spelling():
+    flags = ["--batch-size", "8", "--learning_rate=0.01", "--sample-every=7", "--conditional", "--no_tensorboard"]
+    config = cli.parse(dcgan_mnist.Config, flags, "")
+    wanted = dcgan_mnist.Config(batch_size=8, learning_rate=0.01, sample_every=7, conditional=True)
+    assert config == wanted
+
+
+def test_bounds_themselves_are_allowed():
+    config = cli.parse(dcgan_mnist.Config, ["--seed", str(2**31 - 1), "--batch_size", "1", "--epochs", "0"], "")
+    assert (config.seed, config.batch_size, config.epochs) == (2**31 - 1, 1, 0)
+
+
+def test_an_error_in_several_lines_becomes_one(capsys):
+    @cli.one_line_errors
+    def main(argv):
+        raise cli.UserError("first\nsecond")
+
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().err.endswith("error: first second\n")
+
+
+def test_interruption_outside_of_a_loop_has_no_traceback(capsys):
+    @cli.one_line_errors
+    def main(argv):
+        raise KeyboardInterrupt
+
+    with pytest.raises((SystemExit, KeyboardInterrupt)) as leaving:  # the latter would end pytest itself
+        main([])
+    assert isinstance(leaving.value, SystemExit)
+    assert leaving.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_bug_is_not_hidden_behind_one_line():
+    @cli.one_line_errors
+    def main(argv):
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        main([])

@@ -1,0 +1,88 @@
+"""One device and several give the same result for the same global batch."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Trains a little and prints the last losses and a weight; in a process of its own, as devices are set up once.
+PROGRAM = """
+import json, sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
+import dcgan_mnist
+from common import datasets, devices
+import numpy as np
+config = dcgan_mnist.Config(
+    generator_width=4, discriminator_width=4, latent_dim=8, batch_size=16, jit="off", precision="float32",
+    strategy=sys.argv[2],
+)
+device = devices.setup(config)
+with device.strategy.scope():
+    networks = dcgan_mnist.build(config, 1, 0)
+step = device.compile(dcgan_mnist.make_train_step(**networks, config=config, classes=0))
+data = datasets.load("digits", 28)
+for number in range(5):
+    part = slice(number * 16, number * 16 + 16)
+    losses = step(*device.share(data.images[part], data.labels[part]), tf.constant(number, tf.int64))
+models = [networks[name] for name in ("generator", "averaged_generator", "discriminator")]
+sums = [float(np.abs(variable.numpy()).sum()) for model in models for variable in model.variables]
+print("RESULT", json.dumps([device.replicas, *(float(loss) for loss in losses.values()), *sums]))
+"""
+
+
+def start(devices, strategy, cluster=None):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if cluster:
+        environment["TF_CONFIG"] = json.dumps(cluster)
+    command = [sys.executable, "-c", PROGRAM, str(devices), strategy]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def result(process):
+    output, _ = process.communicate(timeout=240)
+    lines = [line for line in output.splitlines() if line.startswith("RESULT")]
+    assert lines, output[-2000:]
+    replicas, *numbers = json.loads(lines[0].removeprefix("RESULT"))
+    return replicas, np.array(numbers)
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    replicas, numbers = result(start(1, "one_device"))
+    assert replicas == 1
+    return numbers
+
+
+def test_two_mirrored_devices_equal_one(one_device):
+    replicas, numbers = result(start(2, "mirrored"))
+    assert replicas == 2
+    np.testing.assert_allclose(numbers, one_device, rtol=1e-4)
+
+
+def test_two_workers_equal_one_device(one_device):
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    clusters = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}} for index in (0, 1)]
+    processes = [start(1, "auto", cluster) for cluster in clusters]
+    for process in processes:
+        replicas, numbers = result(process)
+        assert replicas == 2
+        np.testing.assert_allclose(numbers, one_device, rtol=1e-4)

@@ -22,8 +22,14 @@ def save(folder: Path, step: int, saved: dict, **arrays: np.ndarray) -> None:
 
     saved: by name, objects that have `variables` (Keras models and optimizers) or are variables.
     arrays: further arrays to keep.
+    Raises UserError, and keeps what was saved before, if a variable is not finite or the file cannot be written.
     """
     contents = {f"{name}/{index:03d}": value.numpy() for name, index, value in _variables(saved)}
+    for name, array in contents.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"{name.split('/')[0]} is not finite after step {step}; checkpoints before it are in {folder}"
+            )
     with whole(folder / f"step_{step:08d}.npz") as file:
         np.savez(file, **contents, **arrays)
     for old in _newest_first(folder)[KEPT:]:

@@ -27,6 +27,12 @@ class Device:
         return self.strategy.num_replicas_in_sync
 
     @property
+    def machines(self) -> int:
+        """Processes that train together."""
+        resolver = self.strategy.cluster_resolver
+        return sum(map(len, resolver.cluster_spec().as_dict().values())) if resolver else 1
+
+    @property
     def is_chief(self) -> bool:
         """Whether this process is the one that writes files."""
         resolver = self.strategy.cluster_resolver

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and a folder that one process at a time writes into."""
 
 import contextlib
+import io
 import os
 import zipfile
 from collections.abc import Iterator
@@ -63,14 +64,15 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 def lock(folder: Path) -> BinaryIO:
     """Return an open file that keeps other processes from locking `folder` until it is closed or the process ends.
 
-    Raises UserError if another process holds it. Without effect on Windows.
+    Raises UserError if another process holds it. Without effect on Windows, where an open file could not be moved.
     """
+    if not fcntl:
+        return io.BytesIO()
     with told_in_one_line(folder):
         file = (folder / ".lock").open("wb")  # held open for as long as the lock is
-    if fcntl:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise UserError(f"{folder} is in use by another process") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise UserError(f"{folder} is in use by another process") from None
     return file

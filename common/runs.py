@@ -79,6 +79,8 @@ class Run:
         self._steps_per_epoch = len(data.images) // config.batch_size
         self._epochs = config.epochs or -(-default_steps // self._steps_per_epoch)
         self._lock = None
+        if config.minutes and device.machines > 1:
+            raise UserError("--minutes: several machines would not stop at the same step; give --epochs")
         try:
             if config.resume:
                 self.folder = Path(config.resume)
@@ -197,6 +199,7 @@ class Run:
 
     def finish(self, sheet: np.ndarray, **models: keras.Model) -> None:
         """Write final.png, and each model as `<name>.keras` for any Keras program."""
+        self._pending_values()  # nothing is made of a network that has failed
         self.show(sheet)
         pictures.save_png(self.folder / "final.png", sheet)
         for name, model in models.items():
@@ -276,6 +279,9 @@ class Run:
         self._status = ""
 
     def _resume(self) -> None:
+        if not self.device.is_chief:  # reads the chief's files, and writes into a folder that nobody looks at
+            source, self.folder = self.folder, Path(tempfile.mkdtemp())
+            shutil.copytree(source, self.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "*.png"))
         folder = self.folder
         was = data_of(folder)
         if was["digest"] != self.data.digest:

@@ -100,6 +100,7 @@ def test_the_networks_settings_cannot_be_changed_for_sampling(refused, tiny_run)
 def test_labels(refused, tiny_run):
     refused("the run's classes are: none, as it was trained without --conditional", "--sample", 4, "--label", 3)
     change_config(tiny_run, lambda description: description["settings"].update(conditional=True))
+    refused("--label: chooses what --sample or --interpolate draws", "--label", 3)
     refused("--label x: the run's classes are: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9", "--sample", 4, "--label", "x")
 
 

@@ -160,6 +160,15 @@ def test_no_damage_to_a_checkpoint_goes_unnoticed():
     assert used.count(0) > 200  # the rest hit what does not matter, such as times in the archive's directory
 
 
+def test_weights_that_are_not_finite_are_not_saved():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    checkpoints.save(Path(), 1, {"model": model})
+    model.layers[0].bias.assign([np.nan])
+    with pytest.raises(cli.UserError, match="model is not finite after step 2"):
+        checkpoints.save(Path(), 2, {"model": model})
+    assert names() == ["step_00000001.npz"]
+
+
 def test_all_damaged():
     save_three()
     for name in names():

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from common.files import whole
 
-MOST_FRAMES = 120
+MOST_FRAMES = 32
+MOST_COLORS = 32  # in a frame of a GIF of grids; with 256 it would be three times as large
 
 
 def to_signed(pixels) -> tf.Tensor:
@@ -63,9 +64,14 @@ def save_gif(path: Path, frames: list[np.ndarray], milliseconds: int = 100, rest
 
 
 def save_gif_of_files(path: Path, sources: list[Path]) -> None:
-    """Write pictures of equal size as a GIF, at most 120 of them, evenly chosen."""
+    """Write pictures of equal size as a GIF, at most 32 of them, evenly chosen."""
     chosen = np.unique(np.linspace(0, len(sources) - 1, min(len(sources), MOST_FRAMES)).astype(int))
-    save_gif(path, [imageio.imread(sources[index]) for index in chosen], rest=2000)
+    frames = []
+    for index in chosen:
+        with Image.open(sources[index]) as image:
+            few_colors = image.convert("RGB").quantize(MOST_COLORS, dither=Image.Dither.NONE)
+            frames.append(np.asarray(few_colors.convert("RGB")))
+    save_gif(path, frames, milliseconds=150, rest=2000)
 
 
 def save_curves(path: Path, metrics: Path) -> None:

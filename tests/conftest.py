@@ -1,6 +1,8 @@
 """What all tests share: nothing from the network, nothing from the user's own folders, and small things to train on."""
 
+import contextlib
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -109,6 +111,22 @@ def refusal(capsys):
         return captured.err
 
     return run
+
+
+@pytest.fixture
+def limited_file_size():
+    """A context in which no file can grow beyond so many bytes, as on a full disk; short, as pytest writes, too."""
+
+    @contextlib.contextmanager
+    def limit(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit
 
 
 @pytest.fixture

@@ -1,5 +1,3 @@
-import contextlib
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,17 +13,6 @@ from common import checkpoints, cli, files, pictures
 
 def names(folder="."):
     return sorted(path.name for path in Path(folder).iterdir())
-
-
-@contextlib.contextmanager
-def small_files_only():
-    """Writing beyond the first 2,000 bytes of a file fails, as on a full disk; not for long, as pytest writes, too."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # Files
@@ -52,11 +39,11 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(error):
     assert names() == ["file"]
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_else():
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(limited_file_size):
     path = Path("file")
     path.write_bytes(b"old")
     refused = pytest.raises(cli.UserError, match="cannot write file: file too large")
-    with small_files_only(), refused, files.whole(path) as file:
+    with limited_file_size(2000), refused, files.whole(path) as file:
         file.write(bytes(5000))
     assert path.read_bytes() == b"old"
     assert names() == ["file"]
@@ -202,11 +189,15 @@ def test_a_checkpoint_of_another_network_is_refused_before_anything_is_assigned(
     assert state(saved) == before
 
 
-def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_ones_before(contents, capfd):
+def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_ones_before(limited_file_size, contents, capfd):
     save_three()
     before = contents(".")
     big = {"big": tf.Variable(tf.zeros(1000))}
-    with small_files_only(), pytest.raises(cli.UserError, match=r"cannot write step_00000040\.npz: file too large"):
+    capfd.readouterr()  # what TensorFlow says when it starts
+    with (
+        limited_file_size(2000),
+        pytest.raises(cli.UserError, match=r"cannot write step_00000040\.npz: file too large"),
+    ):
         checkpoints.save(Path(), 40, big)
     assert contents(".") == before
     assert capfd.readouterr().err == ""
@@ -284,7 +275,7 @@ def test_a_gif_of_many_files_has_the_first_and_the_last():
 
 
 @pytest.mark.parametrize("kind", ["png", "gif", "curves"])
-def test_a_picture_that_cannot_be_written_is_told_in_one_line_and_leaves_nothing(kind):
+def test_a_picture_that_cannot_be_written_is_told_in_one_line_and_leaves_nothing(limited_file_size, kind):
     noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
     Path("metrics.csv").write_text("epoch,step,seconds,images_per_second,loss\n1,50,1,1,0.5\n1,100,2,1,0.4\n")
     write = {
@@ -292,7 +283,7 @@ def test_a_picture_that_cannot_be_written_is_told_in_one_line_and_leaves_nothing
         "gif": lambda path: pictures.save_gif(path, [noise, noise[::-1]]),
         "curves": lambda path: pictures.save_curves(path, Path("metrics.csv")),
     }
-    with small_files_only(), pytest.raises(cli.UserError, match="cannot write picture: file too large"):
+    with limited_file_size(2000), pytest.raises(cli.UserError, match="cannot write picture: file too large"):
         write[kind](Path("picture"))
     assert names() == ["metrics.csv"]
 

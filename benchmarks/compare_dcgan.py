@@ -199,8 +199,8 @@ def draw(contenders: list[Contender], floor: float, path: Path) -> None:
     for row, second in zip(cells, times, strict=True):
         for cell, contender in zip(row, contenders, strict=True):
             cell.axis("off")
-            cell.set_title(f"{contender.name}, {second / 60:g} min", fontsize=8, loc="left", pad=2)
             if second in contender.shown:
+                cell.set_title(f"{contender.name}, {second / 60:g} min", fontsize=8, loc="left", pad=2)
                 cell.imshow(np.hstack(contender.shown[second][..., 0]), cmap="gray", aspect="equal")
     with files.whole(path) as file:
         figure.savefig(file, format="png", dpi=120)

@@ -47,7 +47,7 @@ class Judge:
         shares = np.bincount(classes, minlength=len(self.class_names)) / len(classes)
         return {
             "frechet_distance": frechet_distance(mean, covariance, *self._real),
-            "class_entropy": float(-sum(share * np.log(share) for share in shares if share)),
+            "class_entropy": float(sum(share * np.log(1 / share) for share in shares if share)),
             "class_shares": shares.round(4).tolist(),
         }
 

@@ -19,6 +19,7 @@ from common.files import read_npz
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 MNIST_SHAPES = {"x_train": (60000, 28, 28), "y_train": (60000,), "x_test": (10000, 28, 28), "y_test": (10000,)}
+DIGIT_NAMES = tuple("0123456789")
 MOST_PIXELS = 100_000_000  # in one picture; larger ones are not opened
 Image.MAX_IMAGE_PIXELS = None  # our own limit above takes its place, and names the file
 
@@ -109,8 +110,8 @@ def _mnist(split: str) -> Images:
             raise UserError(f"{path}: {name} is missing; {advice}")
         if arrays[name].shape != shape or arrays[name].dtype != np.uint8:
             raise UserError(f"{path}: {name} is {arrays[name].dtype} {arrays[name].shape}, not uint8 {shape}; {advice}")
-    names = tuple(str(digit) for digit in range(10))
-    return Images(arrays[f"x_{split}"][..., None], arrays[f"y_{split}"].astype(np.int32), names, f"MNIST ({split})")
+    labels = arrays[f"y_{split}"].astype(np.int32)
+    return Images(arrays[f"x_{split}"][..., None], labels, DIGIT_NAMES, f"MNIST ({split})")
 
 
 def _digits(split: str) -> Images:
@@ -122,9 +123,8 @@ def _digits(split: str) -> Images:
     small = (bunch.images[part] * (255 / 16)).astype(np.uint8)
     # MNIST has its digits in the middle 20x20 pixels; so the same network fits both.
     large = [ImageOps.expand(Image.fromarray(image).resize((22, 22), Image.BICUBIC), 3) for image in small]
-    names = tuple(str(digit) for digit in range(10))
     labels = bunch.target[part].astype(np.int32)
-    return Images(np.stack(large)[..., None], labels, names, f"scikit-learn's small digits ({split})")
+    return Images(np.stack(large)[..., None], labels, DIGIT_NAMES, f"scikit-learn's small digits ({split})")
 
 
 def _folder(data: str, image_size: int, channels: int) -> Images:

@@ -146,8 +146,8 @@ def _jit_compile(asked: str, precision: str, gpus: list, strategy) -> bool:
         if asked == "on":
             raise UserError("--jit on: works on one device only")
         return False
-    # On CPUs without AVX-512, TensorFlow leaves oneDNN off, and XLA was 1.2 to 1.5 times faster for a GAN's step;
-    # with oneDNN on, as on newer CPUs, and in bfloat16, it was slower (docs/results.md, "Speed").
+    # On CPUs without AVX-512, TensorFlow leaves oneDNN off, and XLA makes a GAN's step 1.0 to 1.3 times faster
+    # (docs/results.md, "Speed"); with oneDNN on, as on newer CPUs, and in bfloat16, it was slower.
     plain_cpu = not gpus and precision == "float32" and not _cpu_has("avx512_vnni")
     return asked == "on" or (asked == "auto" and plain_cpu)
 

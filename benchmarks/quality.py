@@ -104,9 +104,8 @@ def main(argv=None):
     parser.add_argument("--data", default="mnist", help="the real images: mnist or digits (%(default)s)")
     arguments = parser.parse_args(argv)
     try:
-        with np.load(arguments.samples, allow_pickle=False) as file:
-            images = file["images"]
-    except (OSError, ValueError, KeyError) as error:
+        images = files.read_npz(arguments.samples)["images"]
+    except (ValueError, KeyError) as error:
         raise cli.UserError(f"--samples {arguments.samples}: {error}") from None
     judge = Judge(arguments.data, images.shape[1])
     result = {"samples": str(arguments.samples), "real_images": judge.name, "real_count": judge.real_count}

@@ -16,7 +16,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -51,7 +50,7 @@ def images_per_second(train, batch_size: int, seconds: float) -> float:
 
 
 def run_as_user() -> dict:
-    """Run the script for a minute and a half; return the seconds to its first grid and its peak memory.
+    """Run the script for a minute of training; return the seconds to its first grid and its peak memory.
 
     The newest grid 60 seconds after the command's start is kept as outputs/benchmarks/after_60_seconds.png.
     """
@@ -96,7 +95,6 @@ def main(argv=None):
         ]
     )
     ratios = rates[:, 0] / rates[:, 1]
-    keras.backend.clear_session()
     result = {
         "ours": description,
         "plain": plain_description,

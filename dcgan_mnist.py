@@ -13,35 +13,31 @@ docs/dcgan_mnist.md.
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from common import cli, datasets, devices, pictures, runs
+from common import cli, datasets, devices, latent_space, pictures, runs, stored
 
 GRID_COLUMNS = 10
 DEFAULT_STEPS = 15_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(cli.CommonConfig):
+class Config(cli.PictureConfig):
     """Settings of dcgan_mnist.py; where ours differ, the help gives the paper's."""
 
     data: str = "auto"
     """auto (MNIST, or the small digits in the box when it cannot be had), mnist, digits, or a folder of pictures."""
     image_size: cli.Positive = 28
     """Side of the square images in pixels: 4 to 7 times a power of two (28, 32, 48, 64, 96, 128 …)."""
-    colors: Literal["auto", "grey", "rgb"] = "auto"
-    """Channels of the images; auto is grey if all pictures are."""
     conditional: bool = False
     """Tell both networks the class of each image, so that it can be chosen when sampling."""
     label: Annotated[str, cli.MayChange] = ""
     """With --sample or --interpolate: the class to draw, for a run that was trained with --conditional."""
-    interpolate: Annotated[bool, cli.MayChange] = False
-    """Walk between latents of a trained run, as a grid and a GIF, instead of training."""
     epochs: Annotated[cli.Count, cli.MayChange] = 0
     """Passes over the data; 0 for as many as make 15,000 steps: 8 over MNIST."""
     batch_size: cli.Positive = 32
@@ -56,11 +52,6 @@ class Config(cli.CommonConfig):
     """Adam's step size for the generator; the discriminator takes a quarter of it. The paper's is 2e-4 for both."""
     average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.999
     """How slowly the averaged generator, from which we sample, follows the trained one; the paper has none: 0."""
-
-    @property
-    def uses_trained_run(self) -> bool:
-        """Whether this command makes something with a trained run instead of training one."""
-        return self.sample > 0 or self.interpolate
 
 
 def build_generator(config: Config, channels: int, classes: int) -> keras.Model:
@@ -204,42 +195,7 @@ def make_train_step(
 
 def sample(generator, latents) -> np.ndarray:
     """Return the images, uint8 (N, image_size, image_size, channels), of latents (N, latent_dim + classes)."""
-    batches = [generator(latents[start : start + 256], training=False) for start in range(0, len(latents), 256)]
-    return pictures.from_signed(np.concatenate(batches))
-
-
-def spherical_walk(start, end, count: int) -> np.ndarray:
-    """Return `count` latents along the great circle from each start to its end, without the end.
-
-    A straight line would pass near zero, where no latent of training ever was (White 2016, arXiv:1609.04468).
-    start, end: (N, latent_dim). Returns (count, N, latent_dim).
-    """
-    norms = np.linalg.norm(start, axis=-1) * np.linalg.norm(end, axis=-1)
-    angle = np.arccos(np.sum(start * end, axis=-1) / norms)[:, None]
-    steps = np.linspace(0.0, 1.0, count, endpoint=False, dtype=np.float32)[:, None, None]
-    return (np.sin((1.0 - steps) * angle) * start + np.sin(steps * angle) * end) / np.sin(angle)
-
-
-def draw_latents(config: Config, labels, classes: int, seed: int) -> np.ndarray:
-    """Draw standard normal latents, each with its label appended: (len(labels), latent_dim + classes)."""
-    latents = np.random.default_rng(seed).standard_normal((len(labels), config.latent_dim), np.float32)
-    return with_classes(latents, labels, classes).numpy()
-
-
-def look_for_trouble(run: runs.Run, images: np.ndarray) -> None:
-    """Tell the user, once each, of the two ways in which a GAN fails while its losses look harmless."""
-    if run.metrics.get("discriminator_loss", 1.0) < 0.02:
-        run.warn(
-            "discriminator wins",
-            "the discriminator's loss is near zero: it tells all images apart, and the generator learns nothing "
-            "from it; a smaller --learning_rate or more pictures may help",
-        )
-    variety = images.std(axis=0).mean() / run.data.images[:1000].std(axis=0).mean()
-    if run.metrics and variety < 0.25:
-        run.warn(
-            "mode collapse",
-            "the samples are all alike: mode collapse; another --seed or a smaller --learning_rate may help",
-        )
+    return pictures.from_signed(devices.in_batches(generator, latents))
 
 
 def train(config: Config) -> dict[str, float]:
@@ -247,7 +203,7 @@ def train(config: Config) -> dict[str, float]:
     if config.label:
         raise cli.UserError("--label: chooses what --sample or --interpolate draws; give one of them, too")
     device = devices.setup(config)
-    data = datasets.load(config.data, config.image_size, channels={"auto": 0, "grey": 1, "rgb": 3}[config.colors])
+    data = datasets.load(config.data, config.image_size, channels=config.channels)
     if config.conditional and not data.class_names:
         raise cli.UserError(f"--conditional: {data.name} has no classes; put each class into a folder of its own")
     classes = len(data.class_names) if config.conditional else 0
@@ -258,11 +214,12 @@ def train(config: Config) -> dict[str, float]:
     train_step = device.compile(make_train_step(**networks, config=config, classes=classes))
     row_names = data.class_names if config.conditional else ()
     grid_labels = np.repeat(np.arange(classes or GRID_COLUMNS), GRID_COLUMNS)
-    latents = draw_latents(config, grid_labels, classes, config.seed)  # the same for every grid of the run
+    latents = latent_space.draw(len(grid_labels), config.latent_dim, config.seed)  # the same for every grid of the run
+    latents = with_classes(latents, grid_labels, classes)
 
     def grid():
         images = sample(averaged_generator, latents)
-        look_for_trouble(run, images)
+        run.look_for_trouble(images)
         return pictures.grid(images, GRID_COLUMNS, row_names)
 
     with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:
@@ -278,39 +235,25 @@ def train(config: Config) -> dict[str, float]:
 def generate(config: Config) -> None:
     """Write samples, or a walk between latents, of the run in `config.run` into its folder generated/."""
     devices.setup(config)
-    data = runs.data_of(config.run)
-    class_names = data["class_names"] if config.conditional else []
-    classes = len(class_names)
-    if config.label and config.label not in class_names:
-        known = ", ".join(class_names) or "none, as it was trained without --conditional"
-        raise cli.UserError(f"--label {config.label}: the run's classes are: {known}")
-    chosen = [class_names.index(config.label)] if config.label else np.arange(max(classes, 1))
-    generator = build_generator(config, data["channels"], classes)
-    runs.restore(config.run, averaged_generator=generator)
-    folder = runs.generated_folder(config.run)
-
+    run = stored.StoredRun(config.run)
+    classes = len(run.class_names) if config.conditional else 0
+    labels = run.labels(config, config.sample)
+    generator = build_generator(config, run.channels, classes)
+    run.restore(averaged_generator=generator)
     if config.sample:
-        labels = np.resize(chosen, config.sample)
-        images = sample(generator, draw_latents(config, labels, classes, config.seed))
-        shown = images[:400]
-        pictures.save_png(folder / "grid.png", pictures.grid(shown, int(np.ceil(np.sqrt(len(shown))))))
-        runs.save_samples(folder, images, labels if classes else None)
+        noise = latent_space.draw(config.sample, config.latent_dim, config.seed)
+        run.save_samples(sample(generator, with_classes(noise, labels, classes)), labels if classes else None)
     if config.interpolate:
-        # Sixteen walkers go from station to station, each to four of them and back to its first.
-        labels = np.resize(chosen, 16)
-        stations = [draw_latents(config, labels, classes, config.seed + k)[:, : config.latent_dim] for k in range(4)]
-        walk = np.concatenate([spherical_walk(stations[k], stations[(k + 1) % 4], 16) for k in range(4)])
-        frames = np.stack([sample(generator, with_classes(latents, labels, classes).numpy()) for latents in walk])
-        pictures.save_gif(folder / "walk.gif", [pictures.grid(images, 4) for images in frames])
-        rows = frames[:17, :8].swapaxes(0, 1)  # (8 walkers, 17 steps, height, width, channels)
-        pictures.save_png(folder / "walk.png", pictures.grid(np.concatenate(rows), 17))
-    print(f"written to {folder}")
+        walkers = run.labels(config, 16)
+        walk = latent_space.round_trips(16, config.latent_dim, config.seed)
+        run.save_walk(np.stack([sample(generator, with_classes(noise, walkers, classes)) for noise in walk]))
+    print(f"written to {run.generated}")
 
 
 @cli.one_line_errors
 def main(argv=None):
     """Run the command line `argv`, by default the process's own."""
-    config = runs.configure(Config, argv, __doc__)
+    config = stored.configure(Config, argv, __doc__)
     if config.uses_trained_run:
         generate(config)
     else:

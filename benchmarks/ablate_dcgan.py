@@ -1,7 +1,7 @@
 """What did each choice in dcgan_mnist.py buy? Fréchet distance after equal seconds, one choice undone at a time.
 
 All variants train on MNIST in one process, in turns, each on a clock of its own.
-Writes outputs/benchmarks/ablate_dcgan.json. It may be interrupted, and goes on where it was.
+Writes outputs/benchmarks/ablate_dcgan.json.
 
     python -m benchmarks.ablate_dcgan --seconds 60
 """
@@ -9,11 +9,8 @@ Writes outputs/benchmarks/ablate_dcgan.json. It may be interrupted, and goes on 
 import argparse
 import dataclasses
 
-import numpy as np
-
 import dcgan_mnist
-from benchmarks import quality
-from benchmarks.compare_dcgan import TURN_SECONDS, ours
+from benchmarks import compare_dcgan, quality, race
 from common import datasets
 
 DEFAULT = dcgan_mnist.Config()
@@ -24,7 +21,7 @@ VARIANTS = {
     "100 latents (paper)": {"latent_dim": 100},
     "twice the widths": {"generator_width": 64, "discriminator_width": 48},
     "no weight averaging (paper)": {"average_decay": 0.0},
-    "no XLA": {"jit": "off"},
+    "with XLA": {"jit": "on"},
 }
 
 
@@ -36,16 +33,15 @@ def main(argv=None):
     judge = quality.Judge()
     data = datasets.load("mnist", 28)
     variants = [
-        ours(data, dataclasses.replace(DEFAULT, **changes), name.replace(" ", "_"))
+        compare_dcgan.ours(data, dataclasses.replace(DEFAULT, **changes), name, "ablate_dcgan")
         for name, changes in VARIANTS.items()
     ]
     while any(variant.seconds < seconds for variant in variants):
         for variant in variants:
-            variant.train(min(TURN_SECONDS, seconds - variant.seconds), np.inf)
-    rows = []
-    for name, variant in zip(VARIANTS, variants, strict=True):
+            variant.train(min(race.TURN_SECONDS, seconds - variant.seconds))
+    for variant in variants:
         variant.measure(judge)
-        rows.append({"variant": name, **variant.points[-1]})
+    rows = [{"variant": variant.name, **variant.points[-1]} for variant in variants]
     quality.write_json("ablate_dcgan", {"floor": judge.floor, "rows": rows})
 
 

@@ -33,7 +33,6 @@ FLAGS = {
     "sample_every": 40,
     "checkpoint_every": 7,
     "precision": "float32",
-    "jit": "off",
 }
 TIMES = ("seconds", "images_per_second")
 

@@ -8,11 +8,12 @@ tf.train.Checkpoint leaves out.
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from common.cli import UserError
-from common.files import read_npz, whole
+from common.files import read_npz, told_in_one_line, whole
 
 KEPT = 2
 
@@ -54,6 +55,17 @@ def restore(folder: Path, saved: dict) -> dict[str, np.ndarray] | None:
     if paths:
         raise UserError(f"every checkpoint in {folder} is damaged; start a new run")
     return None
+
+
+def save_model(path: Path, model: keras.Model) -> None:
+    """Write a finished network as the file `path`, which ends in .keras, for any Keras program."""
+    temporary = path.with_name(f".{path.stem}.part.keras")  # Keras insists on the ending
+    try:
+        with told_in_one_line(path):
+            model.save(temporary)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _assign(path: Path, contents: dict[str, np.ndarray], saved: dict) -> None:

@@ -7,11 +7,12 @@ import functools
 import io
 import sys
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tensorflow as tf
 import tyro
+from rich.progress import track
 
 
 class UserError(Exception):
@@ -67,8 +68,8 @@ class CommonConfig:
     """Arithmetic of the networks; auto takes mixed_bfloat16 where the hardware multiplies it."""
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = "auto"
     """tf.distribute: auto mirrors over several GPUs, and over several machines where TF_CONFIG is set."""
-    jit: Literal["auto", "on", "off"] = "auto"
-    """Compile the training step with XLA; auto does where it was measured to help."""
+    jit: Literal["off", "on"] = "off"
+    """Compile the training step with XLA; on CPUs it was no faster (docs/results.md), on GPUs it was not measured."""
     tensorboard: Annotated[bool, MayChange] = False
     """Write losses and grids for TensorBoard, too (needs the package tensorboard)."""
 
@@ -76,6 +77,26 @@ class CommonConfig:
     def uses_trained_run(self) -> bool:
         """Whether this command makes something with a trained run instead of training one."""
         return self.sample > 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PictureConfig(CommonConfig):
+    """The flags of scripts that make pictures."""
+
+    colors: Literal["auto", "grey", "rgb"] = "auto"
+    """Channels of the images; auto is grey if all pictures are."""
+    interpolate: Annotated[bool, MayChange] = False
+    """Walk between latents of a trained run, as a grid and a GIF, instead of training."""
+
+    @property
+    def channels(self) -> int:
+        """What `--colors` asks for: 1, 3, or 0 for as the pictures are."""
+        return {"auto": 0, "grey": 1, "rgb": 3}[self.colors]
+
+    @property
+    def uses_trained_run(self) -> bool:
+        """Whether this command makes something with a trained run instead of training one."""
+        return self.sample > 0 or self.interpolate
 
 
 def script_name(config_class: type) -> str:
@@ -92,7 +113,7 @@ def one_line_errors(main):
             return main(argv)
         except UserError as error:
             message = " ".join(str(error).splitlines())
-        except (MemoryError, tf.errors.ResourceExhaustedError):
+        except _out_of_memory():
             message = "out of memory; try a smaller --batch_size or --image_size"
         except KeyboardInterrupt:  # outside of a training loop, which ends in its own way
             print("interrupted", file=sys.stderr)
@@ -101,6 +122,12 @@ def one_line_errors(main):
         raise SystemExit(2)
 
     return wrapper
+
+
+def _out_of_memory() -> tuple[type[Exception], ...]:
+    """Return the exceptions that tell of it: TensorFlow's only where a script has imported it, which takes seconds."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (MemoryError, tensorflow.errors.ResourceExhaustedError) if tensorflow else (MemoryError,)
 
 
 def parse(config_class: type, argv: list[str] | None, description: str, defaults=None):
@@ -130,6 +157,14 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
         raise UserError(_unknown_flag(config_class, unknown[0]))
     check_values(config)
     return config
+
+
+def progress(items: Iterable, description: str, total: int | None = None) -> Iterable:
+    """Yield `items` under a progress bar, which only a terminal shows, and which is gone at the end.
+
+    total: how many there are, if `items` has no length.
+    """
+    return track(items, description, total, transient=True, disable=not sys.stdout.isatty())
 
 
 def check_values(config) -> None:
@@ -165,7 +200,8 @@ def _unknown_flag(config_class: type, word: str) -> str:
     if not word.startswith("-"):
         return f"what is {word!r}? Settings are given as --name value; --help lists them"
     flag = word.lstrip("-").split("=")[0].replace("-", "_")
-    nearest = difflib.get_close_matches(flag, [field.name for field in dataclasses.fields(config_class)], n=1)
+    flags = [field.name.rstrip("_") for field in dataclasses.fields(config_class)]  # from_ is --from
+    nearest = difflib.get_close_matches(flag, flags, n=1)
     advice = f"did you mean --{nearest[0]}?" if nearest else "--help lists them"
     return f"unknown flag {word.split('=')[0]}; {advice}"
 

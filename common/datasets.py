@@ -1,25 +1,29 @@
-"""Pictures to train on: MNIST, the small digits in the box, or the user's own; found, checked, cut to size."""
+"""Pictures to train on: MNIST, CIFAR-10, what is in the box, or the user's own; found, checked, cut to size."""
 
 import concurrent.futures
 import dataclasses
 import hashlib
-import os
-import sys
+import pickle
+import tarfile
+import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from rich.progress import track
 
 from common import downloads
-from common.cli import UserError
-from common.files import read_npz
+from common.cli import UserError, progress
+from common.files import read_npz, told_in_one_line
 
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 MNIST_SHAPES = {"x_train": (60000, 28, 28), "y_train": (60000,), "x_test": (10000, 28, 28), "y_test": (10000,)}
 DIGIT_NAMES = tuple("0123456789")
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 MOST_PIXELS = 100_000_000  # in one picture; larger ones are not opened
 Image.MAX_IMAGE_PIXELS = None  # our own limit above takes its place, and names the file
 
@@ -50,39 +54,53 @@ class Images:
         return digest.hexdigest()
 
 
-def load(data: str, image_size: int, split: str = "train", channels: int = 0) -> Images:
+def load(data: str, image_size: int, split: str = "train", channels: int = 0, full: str = "mnist") -> Images:
     """Return the pictures that `--data` names, as squares of `image_size` pixels.
 
-    data: "auto" (MNIST; the digits in the box if it cannot be had), "mnist", "digits", or a folder.
+    data: a dataset's name, a folder, or "auto": the dataset `full`, and if it cannot be had what is in the box.
     split: "train" or "test"; a folder has no test split. channels: 1 grey, 3 colour, 0 as the pictures are.
+    full: "mnist" or "cifar10".
     Raises UserError if they cannot be found, downloaded or read.
     """
+    known = {"mnist": _mnist, "cifar10": _cifar10, "digits": _digits, "patches": lambda it: _patches(it, image_size)}
     if data == "auto":
+        name, file, small, what = {
+            "mnist": ("MNIST", "mnist.npz", "digits", "scikit-learn's small digits"),
+            "cifar10": ("CIFAR-10", "cifar-10-batches-py", "patches", "patches of scikit-learn's two photographs"),
+        }[full]
         try:
-            found = _mnist(split)
+            found = known[full](split)
         except NotDownloaded as error:
-            print(f"MNIST is not in {_cache()}, and {error}")
-            print(f"so this goes on with scikit-learn's small digits; put mnist.npz into {_cache()} for the real ones")
-            found = _digits(split)
-    elif data == "mnist":
-        found = _mnist(split)
-    elif data == "digits":
-        found = _digits(split)
+            print(f"{name} is not in {_cache()}, and {error}")
+            print(f"so this goes on with {what}; put {file} into {_cache()} for the real ones")
+            found = known[small](split)
+    elif data in known:
+        found = known[data](split)
+    elif split == "test":
+        raise UserError(f"--data {data}: a folder has no test pictures; mnist, cifar10, digits and patches have")
     else:
         found = _folder(data, image_size, channels)
-    images = found.images
+    found = dataclasses.replace(found, images=_converted(found.images, image_size, channels))
+    print(f"data: {found.name}, {len(found.images):,} pictures of {image_size}x{image_size}", flush=True)
+    return found
+
+
+def _converted(images: np.ndarray, image_size: int, channels: int) -> np.ndarray:
+    """Give uint8 images (N, height, width, 1 or 3) this size and, unless 0, so many channels."""
     if images.shape[1:3] != (image_size, image_size):
-        images = np.stack(
-            [
-                np.asarray(Image.fromarray(image[..., 0]).resize((image_size, image_size), Image.BICUBIC))
-                for image in images
-            ]
-        )[..., None]
+        size = (image_size, image_size)
+        resized = [
+            np.asarray(
+                Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).resize(size, Image.BICUBIC)
+            )
+            for image in images
+        ]
+        images = np.stack(resized).reshape(len(images), *size, -1)
     if channels == 3 and images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)
-    found = dataclasses.replace(found, images=images)
-    print(f"data: {found.name}, {len(images):,} pictures of {image_size}x{image_size}", flush=True)
-    return found
+    if channels == 1 and images.shape[-1] == 3:
+        images = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])[..., None]
+    return images
 
 
 class NotDownloaded(UserError):
@@ -90,7 +108,7 @@ class NotDownloaded(UserError):
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    return downloads.keras_cache("datasets")
 
 
 def _mnist(split: str) -> Images:
@@ -127,6 +145,91 @@ def _digits(split: str) -> Images:
     return Images(np.stack(large)[..., None], labels, DIGIT_NAMES, f"scikit-learn's small digits ({split})")
 
 
+def _cifar10(split: str) -> Images:
+    folder = _cifar10_folder()
+    advice = f"move {folder} away, and it is downloaded again"
+    rows, labels = [], []
+    for name in CIFAR10_FILES[split]:
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                batch = _PlainUnpickler(file, encoding="bytes").load()
+            rows.append(batch[b"data"])
+            labels.append(np.asarray(batch[b"labels"], np.int32))
+            if rows[-1].shape != (10000, 3072) or rows[-1].dtype != np.uint8 or labels[-1].shape != (10000,):
+                raise ValueError(f"its data are {rows[-1].dtype} {rows[-1].shape}, not uint8 (10000, 3072)")
+            if labels[-1].min() < 0 or labels[-1].max() > 9:
+                raise ValueError("it has labels other than 0 to 9")
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged pickle can fail in any way
+            raise UserError(f"{path} is damaged ({str(error) or type(error).__name__}); {advice}") from None
+    images = np.concatenate(rows).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return Images(np.ascontiguousarray(images), np.concatenate(labels), CIFAR10_NAMES, f"CIFAR-10 ({split})")
+
+
+def _cifar10_folder() -> Path:
+    """Where CIFAR-10 lies in Keras's cache: its older place or its newer one; downloaded into the older."""
+    places = [_cache() / "cifar-10-batches-py", _cache() / "cifar-10-batches-py-target" / "cifar-10-batches-py"]
+    for place in places:
+        if place.exists():
+            return place
+    archive = _cache() / "cifar-10-python.tar.gz"
+    try:
+        downloads.fetch(CIFAR10_URL, archive, CIFAR10_SHA256)
+    except UserError as error:
+        raise NotDownloaded(str(error)) from None
+    with told_in_one_line(places[0]), tempfile.TemporaryDirectory(dir=_cache()) as temporary:
+        try:
+            with tarfile.open(archive) as members:
+                members.extractall(temporary, filter="data")  # which writes nothing outside of the folder
+        except tarfile.TarError as error:
+            raise UserError(
+                f"{archive} cannot be unpacked ({error}); move it away, and it is downloaded again"
+            ) from None
+        if not places[0].exists():  # another process may have been faster
+            (Path(temporary) / places[0].name).rename(places[0])
+    archive.unlink(missing_ok=True)
+    return places[0]
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads arrays, lists, dictionaries, numbers and bytes; anything else that a pickle may hold is refused."""
+
+    def find_class(self, module: str, name: str):
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return _empty_array
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
+            return lambda text, encoding: text.encode("latin1")
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, which no dataset needs")
+
+
+def _empty_array(kind: type, shape: tuple, code: bytes) -> np.ndarray:
+    """Stand in for NumPy's function, which would make an array of whatever type it is given."""
+    return np.ndarray((0,), np.uint8)
+
+
+def _patches(split: str, image_size: int) -> Images:
+    """Squares cut out of scikit-learn's two photographs at three scales; the test split from their right fifth."""
+    from sklearn.datasets import load_sample_images  # takes a second to import
+
+    patches, labels = [], []
+    for label, photograph in enumerate(load_sample_images().images):
+        edge = photograph.shape[1] * 4 // 5
+        photograph = Image.fromarray(photograph[:, :edge] if split == "train" else photograph[:, edge:])
+        for side in (48, 72, 108):
+            for top in range(0, photograph.height - side + 1, 12):
+                for left in range(0, photograph.width - side + 1, 12):
+                    box = (left, top, left + side, top + side)
+                    patch = photograph.resize((image_size, image_size), Image.Resampling.BOX, box)
+                    patches.append(np.asarray(patch))
+                    labels.append(label)
+    name = f"patches of scikit-learn's two photographs ({split})"
+    return Images(np.stack(patches), np.array(labels, np.int32), ("temple", "flower"), name)
+
+
 def _folder(data: str, image_size: int, channels: int) -> Images:
     """The user's own pictures; the folders directly in the folder `data` are classes if they hold all of them."""
     try:
@@ -154,14 +257,7 @@ def _folder(data: str, image_size: int, channels: int) -> Images:
             return str(error)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        results = track(
-            pool.map(read, paths),
-            total=len(paths),
-            description="reading pictures",
-            transient=True,
-            disable=not sys.stdout.isatty(),
-        )
-        results = list(results)
+        results = list(progress(pool.map(read, paths), "reading pictures", len(paths)))
     failures = [result for result in results if isinstance(result, str)]
     if failures:
         print(
@@ -173,8 +269,8 @@ def _folder(data: str, image_size: int, channels: int) -> Images:
     if not pairs:
         raise UserError(f"--data {folder}: none of its {len(paths)} pictures can be read ({failures[0]})")
     images = np.stack([picture for _, picture in pairs])
-    if channels == 1 or (channels == 0 and (images == images[..., :1]).all()):
-        images = np.stack([np.asarray(Image.fromarray(picture).convert("L")) for picture in images])[..., None]
+    if channels == 0 and (images == images[..., :1]).all():
+        images = images[..., :1]
     parts = [path.relative_to(folder).parts for path, _ in pairs]
     names = sorted({inner[0] for inner in parts})
     if len(names) < 2 or any(len(inner) < 2 for inner in parts):
@@ -198,6 +294,9 @@ def read_picture(path: Path, size: int) -> np.ndarray:
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I"):
                 image = Image.fromarray((np.clip(np.asarray(image, np.int64), 0, 65535) // 257).astype(np.uint8))
+            if image.mode == "F":  # of 0 to 1, or of 0 to 255
+                values = np.asarray(image)
+                image = Image.fromarray(np.clip(values * (255 if values.max() <= 1 else 1), 0, 255).astype(np.uint8))
             if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")

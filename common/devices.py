@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from common import cli
 from common.cli import UserError
 
 
@@ -84,7 +85,9 @@ def setup(config) -> Device:
     keras.utils.set_random_seed(config.seed)
     precision, why = _precision(config.precision, gpus)
     keras.config.set_dtype_policy(precision)
-    jit_compile = _jit_compile(config.jit, precision, gpus, strategy)
+    jit_compile = config.jit == "on"
+    if jit_compile and strategy.num_replicas_in_sync > 1:
+        raise UserError("--jit on: works on one device only")
     if config.batch_size % strategy.num_replicas_in_sync:
         raise UserError(
             f"--batch_size {config.batch_size}: must be a multiple of the {strategy.num_replicas_in_sync} devices"
@@ -94,15 +97,35 @@ def setup(config) -> Device:
     return Device(strategy, jit_compile, description)
 
 
-def normal(shape: tuple[int, ...], seed: int, step) -> tf.Tensor:
+def in_batches(network: Callable, inputs, size: int = 250) -> np.ndarray:
+    """Return the outputs of a network, not in training, for any number of inputs: as many rows as there are inputs."""
+    starts = range(0, len(inputs), size)
+    if len(starts) > 20:  # takes seconds; never within a training loop, which has a bar of its own
+        starts = cli.progress(starts, "computing")
+    return np.concatenate([network(inputs[start : start + size], training=False) for start in starts])
+
+
+def normal(shape: tuple[int, ...], seed: int, step, stream: int = 0) -> tf.Tensor:
     """Standard normal numbers for one training step, the same whatever the number of devices.
 
     Stateless: a function of `seed` and `step` alone, so that a resumed run draws what it would have drawn.
-    shape: that of this replica's part; its first axis is the batch.
+    shape: that of this replica's part; its first axis is the batch. stream: another for each use in a step.
     """
+    return _of_replica(tf.random.stateless_normal, shape, seed, step, stream)
+
+
+def uniform(shape: tuple[int, ...], seed: int, step, stream: int = 0) -> tf.Tensor:
+    """Numbers evenly distributed over [0, 1) for one training step; otherwise as `normal`."""
+    return _of_replica(tf.random.stateless_uniform, shape, seed, step, stream)
+
+
+def _of_replica(draw: Callable, shape: tuple[int, ...], seed: int, step, stream: int) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
     size, replicas = shape[0], context.num_replicas_in_sync
-    numbers = tf.random.stateless_normal((size * replicas, *shape[1:]), seed=tf.stack([seed, tf.cast(step, tf.int32)]))
+    seeds = tf.stack([seed, tf.cast(step, tf.int32)])
+    if stream:
+        seeds = tf.random.experimental.stateless_fold_in(seeds, stream)
+    numbers = draw((size * replicas, *shape[1:]), seed=seeds)
     if replicas == 1:
         return numbers
     start = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
@@ -139,17 +162,6 @@ def _precision(asked: str, gpus: list) -> tuple[str, str]:
     if _cpu_has("amx_bf16") or _cpu_has("avx512_bf16"):
         return "mixed_bfloat16", "the CPU multiplies bfloat16"
     return "float32", "the CPU does not multiply bfloat16"
-
-
-def _jit_compile(asked: str, precision: str, gpus: list, strategy) -> bool:
-    if strategy.num_replicas_in_sync > 1:
-        if asked == "on":
-            raise UserError("--jit on: works on one device only")
-        return False
-    # On CPUs without AVX-512, TensorFlow leaves oneDNN off, and XLA makes a GAN's step 1.0 to 1.3 times faster
-    # (docs/results.md, "Speed"); with oneDNN on, as on newer CPUs, and in bfloat16, it was slower.
-    plain_cpu = not gpus and precision == "float32" and not _cpu_has("avx512_vnni")
-    return asked == "on" or (asked == "auto" and plain_cpu)
 
 
 def _cpu_has(flag: str) -> bool:

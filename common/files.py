@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import itertools
 import os
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +37,67 @@ def whole(path: Path) -> Iterator[BinaryIO]:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def partial(path: Path) -> Path:
+    """Return where `growing` gathers the bytes of `path`."""
+    return path.with_name(f".{path.name}.part")
+
+
+@contextlib.contextmanager
+def growing(path: Path, seconds: float, keep: bool) -> Iterator[BinaryIO]:
+    """Open `partial(path)` for appending, which no other process can do until the block ends.
+
+    seconds: how long to wait for a process that has it open. keep: leave the file for the next time, unless it is
+    empty. When it is whole, `put_in_place` moves it to `path`. Raises UserError if it cannot be written or had.
+    """
+    part, deadline = partial(path), time.monotonic() + seconds
+    with told_in_one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in itertools.count():
+            with part.open("ab") as file:
+                if _locked(file) and _is_at(part, file):
+                    try:
+                        yield file
+                    finally:
+                        if not file.closed and _is_at(part, file) and not (keep and part.stat().st_size):
+                            with contextlib.suppress(PermissionError):  # Windows removes no open file
+                                part.unlink()
+                    return
+            if time.monotonic() > deadline:
+                raise UserError(f"another process is still writing {path}")
+            if attempt == 0:
+                print(f"another process is writing {path}; waiting for it", flush=True)
+            time.sleep(0.2)
+
+
+def put_in_place(file: BinaryIO, path: Path) -> None:
+    """Move the `file` that `growing` opened to `path`; what stood there stays until then."""
+    file.flush()
+    os.fsync(file.fileno())  # the rename must not reach the disk before the contents
+    if not fcntl:
+        file.close()  # Windows renames no open file; elsewhere it is locked for as long as it is open
+    partial(path).replace(path)
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Lock `file` until it is closed, unless another process has. Without effect where there are no locks."""
+    if fcntl:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # as on some clusters' file systems
+            pass
+    return True
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether the open `file` is still at `path`: another process may have moved it after it was opened here."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -58,6 +58,8 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
 def save_gif(path: Path, frames: list[np.ndarray], milliseconds: int = 100, rest: int = 0) -> None:
     """Write frames of uint8 (height, width, 3) as a GIF that repeats; it rests on the last for `rest` milliseconds."""
     durations = [milliseconds] * (len(frames) - 1) + [milliseconds + rest]
+    if len(frames) == 1:
+        durations = durations[0]  # Pillow takes no list then
     contents = imageio.imwrite("<bytes>", frames, extension=".gif", duration=durations, loop=0)
     with whole(path) as file:  # only now: imageio prints a traceback of its own when a disk is full
         file.write(contents)

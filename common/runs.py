@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, Progress, TextColumn
 
-from common import checkpoints, cli, files, pictures
+from common import checkpoints, cli, files, pictures, stored
 from common.cli import UserError
 from common.datasets import Images
 from common.devices import Device
@@ -29,22 +29,9 @@ from common.devices import Device
 LOG_EVERY = 50  # steps; a row of metrics.csv is the mean over them
 
 
-def configure(config_class: type, argv: list[str] | None, description: str):
-    """Read the command line; for a resumed or sampled run the run's own settings stand for flags not given.
-
-    Returns the config, its `resume` or `run` replaced by the run's folder.
-    Raises UserError if there is no such run, or if a flag contradicts its settings.
-    """
-    config = cli.parse(config_class, argv, description)
-    if not (config.resume or config.uses_trained_run):
-        return config
-    field = "run" if config.uses_trained_run else "resume"
-    folder = _find(config_class, getattr(config, field), Path(config.output_dir))
-    stored = _read_config(config_class, folder)
-    config = cli.parse(config_class, argv, description, defaults=stored)
-    if different := cli.contradictions(config, stored):
-        raise UserError(f"{', '.join(different)}: cannot be changed for {folder}; leave it out or start a new run")
-    return dataclasses.replace(config, **{field: str(folder)})
+def epochs_of(config, pictures: int, default_steps: int) -> int:
+    """Return for how many epochs `config` trains: with `--epochs 0`, the fewest whole ones of `default_steps`."""
+    return config.epochs or -(-default_steps // (pictures // config.batch_size))
 
 
 class Interrupted(SystemExit):
@@ -77,7 +64,7 @@ class Run:
         self._warned: set[str] = set()
         self._signal = None
         self._steps_per_epoch = len(data.images) // config.batch_size
-        self._epochs = config.epochs or -(-default_steps // self._steps_per_epoch)
+        self._epochs = epochs_of(config, len(data.images), default_steps)
         self._lock = None
         if config.minutes and device.machines > 1:
             raise UserError("--minutes: several machines would not stop at the same step; give --epochs")
@@ -197,19 +184,32 @@ class Run:
             self._warned.add(kind)
             self._bar.console.print(f"step {self._done}: {text}", highlight=False, soft_wrap=True)
 
+    def look_for_trouble(self, images: np.ndarray, loss: str | None = "discriminator_loss") -> None:
+        """Tell the user of two ways of failing that look harmless in the losses.
+
+        images: samples, uint8 (N, height, width, channels). loss: which one means, near zero, that a network has
+        nothing left to learn, and the other nothing to learn from it; None if none does.
+        """
+        if loss and self.metrics.get(loss, 1.0) < 0.02:
+            self.warn(
+                "discriminator wins",
+                f"the {loss.replace('_', ' ')} is near zero: the discriminator tells all images apart, and the "
+                "generator learns nothing from it; a smaller --learning_rate or more pictures may help",
+            )
+        variety = images.std(axis=0).mean() / self.data.images[:1000].std(axis=0).mean()
+        if self.metrics and variety < 0.25:
+            self.warn(
+                "mode collapse",
+                "the samples are all alike: mode collapse; another --seed or a smaller --learning_rate may help",
+            )
+
     def finish(self, sheet: np.ndarray, **models: keras.Model) -> None:
         """Write final.png, and each model as `<name>.keras` for any Keras program."""
         self._pending_values()  # nothing is made of a network that has failed
         self.show(sheet)
         pictures.save_png(self.folder / "final.png", sheet)
         for name, model in models.items():
-            temporary = self.folder / f".{name}.part.keras"
-            try:
-                with files.told_in_one_line(self.folder / f"{name}.keras"):
-                    model.save(temporary)
-                    temporary.replace(self.folder / f"{name}.keras")
-            finally:
-                temporary.unlink(missing_ok=True)
+            checkpoints.save_model(self.folder / f"{name}.keras", model)
         self._bar.stop()
         print(f"done: {self._done} steps in {self.seconds / 60:.1f} minutes; look at {self.folder / 'final.png'}")
 
@@ -283,12 +283,7 @@ class Run:
             source, self.folder = self.folder, Path(tempfile.mkdtemp())
             shutil.copytree(source, self.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "*.png"))
         folder = self.folder
-        was = data_of(folder)
-        if was["digest"] != self.data.digest:
-            raise UserError(
-                f"{folder} was trained on other data ({was['name']}, {was['pictures']} pictures) "
-                f"than {self.data.name} ({len(self.data.images)} pictures)"
-            )
+        stored.StoredRun(folder).check_data(self.data)
         self._lock = files.lock(folder)
         for path in folder.rglob(".*.part*"):  # left by a process that was killed
             path.unlink(missing_ok=True)
@@ -390,92 +385,6 @@ class Run:
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def restore(folder: str, **saved) -> None:
-    """Set models to the newest checkpoint of the run in `folder`. Raises UserError if there is none."""
-    if checkpoints.restore(Path(folder) / "checkpoints", saved) is None:
-        raise UserError(f"{folder} has no checkpoint yet; train it further with --resume {folder}")
-
-
-def generated_folder(folder: str) -> Path:
-    """Return the run's folder for what is made with it after training, which it creates."""
-    path = Path(folder) / "generated"
-    with files.told_in_one_line(path):
-        path.mkdir(exist_ok=True)
-    return path
-
-
-def save_samples(folder: Path, images: np.ndarray, labels: np.ndarray | None = None) -> None:
-    """Write uint8 images (N, height, width, channels), and int labels (N,) if given, as samples.npz."""
-    with files.whole(folder / "samples.npz") as file:
-        np.savez_compressed(file, images=images, **({} if labels is None else {"labels": labels}))
-
-
-def data_of(folder: str | Path) -> dict:
-    """Return what config.json tells of the data that the run in `folder` was trained on."""
-    return _description(Path(folder))["data"]
-
-
-def _description(folder: Path) -> dict:
-    """Return what config.json holds, once it is known to have the form in which `_open` writes it."""
-    path = folder / "config.json"
-    try:
-        description = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    for keys, kind in _FORM.items():
-        value = description
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        if not isinstance(value, kind):
-            raise UserError(f"{path} is damaged: its {'.'.join(keys)} is {value!r:.40}")
-    return description
-
-
-_FORM = {
-    ("script",): str,
-    ("settings",): dict,
-    ("data", "name"): str,
-    ("data", "pictures"): int,
-    ("data", "channels"): int,
-    ("data", "class_names"): list,
-    ("data", "digest"): str,
-}
-
-
-def _find(config_class: type, reference: str, output_dir: Path) -> Path:
-    script = cli.script_name(config_class)
-    if reference != "latest":
-        if not os.path.exists(Path(reference) / "config.json"):  # noqa: PTH110  # Path.exists fails on a name too long
-            raise UserError(f"{reference} holds no run: no config.json in it")
-        return Path(reference)
-    parent = output_dir / script
-    if (parent / "latest").is_symlink() and (parent / "latest" / "config.json").exists():
-        return parent / (parent / "latest").readlink()
-    found = sorted(parent.glob("[!.]*/config.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UserError(f"there is no run in {parent} yet; start one with: python {script}.py")
-    return found[-1].parent
-
-
-def _read_config(config_class: type, folder: Path):
-    description = _description(folder)
-    script, settings = description["script"], description["settings"]
-    if script != cli.script_name(config_class):
-        raise UserError(f"{folder} is a run of {script}.py, not of {cli.script_name(config_class)}.py")
-    known = {field.name: field.default for field in dataclasses.fields(config_class)}
-    if unknown := settings.keys() - known.keys():
-        raise UserError(f"{folder} was made by another version of {script}.py, with --{sorted(unknown)[0]}")
-    for field, value in settings.items():
-        if type(value) is not type(known[field]) and (type(value), type(known[field])) != (int, float):
-            raise UserError(f"{folder / 'config.json'} is damaged: its settings.{field} is {value!r:.40}")
-    # What the command at hand asks for, not the run's own past:
-    for field in ("resume", "sample", "run"):
-        settings.pop(field, None)
-    stored = config_class(**settings)
-    cli.check_values(stored)
-    return stored
 
 
 def _csv(rows: list[dict], header: bool = True) -> bytes:

@@ -1,11 +1,15 @@
 """What all tests share: nothing from the network, nothing from the user's own folders, and small things to train on."""
 
 import contextlib
+import http.server
 import os
 import resource
 import shutil
 import socket
 import sys
+import threading
+import time
+import types
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,7 +22,7 @@ import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import dcgan_mnist  # noqa: E402
-from common import datasets  # noqa: E402
+from common import datasets, downloads  # noqa: E402
 
 TINY = {
     "data": "digits",
@@ -31,7 +35,6 @@ TINY = {
     "sample_every": 20,
     "checkpoint_every": 10,
     "precision": "float32",
-    "jit": "off",
 }
 TINY_FLAGS = [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
 
@@ -51,6 +54,7 @@ def isolated(tmp_path, monkeypatch, closed_port):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.setattr(datasets, "MNIST_URL", f"http://127.0.0.1:{closed_port}/mnist.npz")
+    monkeypatch.setattr(datasets, "CIFAR10_URL", f"http://127.0.0.1:{closed_port}/cifar-10-python.tar.gz")
     yield
     keras.config.set_dtype_policy("float32")
 
@@ -127,6 +131,40 @@ def limited_file_size():
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limit
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """A function that starts a server with an answer (servers.py) for each request, the last one for all further ones.
+
+    It returns the address of a file there and the list of the requests that came.
+    """
+    monkeypatch.setattr(downloads, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(downloads, "time", types.SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None))
+    over, servers = threading.Event(), []
+
+    def start(*answers):
+        requests = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                requests.append(self)
+                with contextlib.suppress(ConnectionError):  # of clients that were killed or have enough
+                    answers[min(len(requests), len(answers)) - 1](self, over)
+
+            def log_message(self, *args):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/file", requests
+
+    yield start
+    over.set()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture

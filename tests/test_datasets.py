@@ -1,3 +1,4 @@
+import pickle
 import resource
 import struct
 import time
@@ -353,3 +354,92 @@ def test_a_bad_mnist_in_the_cache_is_refused_and_left_alone(cached_mnist, refusa
     assert str(cached_mnist) in line
     assert not Path("sprung").exists()
     assert contents(cached_mnist.parent) == before
+
+
+# CIFAR-10 and the patches in its place
+
+
+@pytest.fixture
+def cached_cifar10(tmp_path):
+    folder = tmp_path / "keras" / "datasets" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_cifar10_test_batch(folder, protocol=2, **changes):
+    """As Python 2 wrote it: a picture's red plane before its green and its blue one, rows from top to bottom."""
+    planes = np.zeros((10000, 3, 32, 32), np.uint8)
+    planes[:, 0, 5, 9] = 200
+    planes[:, 2, 31, 0] = 100
+    batch = {b"data": planes.reshape(10000, 3072), b"labels": [number % 10 for number in range(10000)]}
+    (folder / "test_batch").write_bytes(pickle.dumps({**batch, **changes}, protocol=protocol))
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_cifar10_in_the_cache_is_read(cached_cifar10, protocol):
+    write_cifar10_test_batch(cached_cifar10, protocol)
+    found = datasets.load("cifar10", 32, split="test")
+    assert found.images.shape == (10000, 32, 32, 3)
+    assert found.images[77, 5, 9].tolist() == [200, 0, 0]
+    assert found.images[77, 31, 0].tolist() == [0, 0, 100]
+    assert found.images.astype(int).sum() == 10000 * 300
+    assert found.labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    assert found.class_names[found.labels[5]] == "dog"
+
+
+def test_cifar10_where_newer_versions_of_keras_lay_it(cached_cifar10):
+    newer = cached_cifar10.parent / "cifar-10-batches-py-target" / "cifar-10-batches-py"
+    newer.parent.mkdir()
+    cached_cifar10.rename(newer)
+    write_cifar10_test_batch(newer)
+    assert len(datasets.load("cifar10", 32, split="test").images) == 10000
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({b"data": Trap()}, "which no dataset needs"),
+        ({b"labels": [Trap()] * 10000}, "which no dataset needs"),
+        ({b"data": np.zeros((10000, 3071), np.uint8)}, "its data are uint8 (10000, 3071), not uint8 (10000, 3072)"),
+        ({b"data": np.zeros((10000, 3072))}, "its data are float64"),
+        ({b"labels": [10] * 10000}, "labels other than 0 to 9"),
+        ({b"labels": [1]}, "is damaged"),
+        ("truncated", "is damaged"),
+        ("missing", "is damaged"),
+    ],
+)
+def test_a_bad_cifar10_in_the_cache_is_refused(cached_cifar10, contents, damage, words):
+    write_cifar10_test_batch(cached_cifar10)
+    path = cached_cifar10 / "test_batch"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif damage == "missing":
+        path.unlink()
+    else:
+        batch = pickle.loads(path.read_bytes())
+        path.write_bytes(pickle.dumps({**batch, **damage}, protocol=2))
+    before = contents(cached_cifar10)
+    with pytest.raises(cli.UserError) as error:
+        datasets.load("cifar10", 32, split="test")
+    assert words in str(error.value)
+    assert str(path) in str(error.value)
+    assert not Path("sprung").exists()
+    assert contents(cached_cifar10) == before
+
+
+def test_the_patches_in_the_box():
+    train, test = datasets.load("patches", 32), datasets.load("patches", 32, split="test")
+    for part in (train, test):
+        assert part.images.shape[1:] == (32, 32, 3)
+        assert set(part.labels) == {0, 1}
+        assert part.images.std() > 40
+    assert len(train.images) > 5 * len(test.images) > 1000
+    assert len(np.unique(train.images.reshape(len(train.images), -1), axis=0)) > 0.99 * len(train.images)
+
+
+def test_a_dataset_is_given_the_size_and_the_colours_that_are_asked_for(cached_cifar10):
+    write_cifar10_test_batch(cached_cifar10)
+    assert datasets.load("cifar10", 16, split="test").images.shape == (10000, 16, 16, 3)
+    grey = datasets.load("cifar10", 32, split="test", channels=1).images
+    assert grey.shape == (10000, 32, 32, 1)
+    assert grey[0, 5, 9, 0] == round(0.299 * 200)

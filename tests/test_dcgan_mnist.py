@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 import dcgan_mnist
-from common import cli
+from common import cli, latent_space, runs
 from dcgan_mnist import Config
 
-SMALL = Config(generator_width=4, discriminator_width=4, latent_dim=8, batch_size=16, jit="off", precision="float32")
+SMALL = Config(generator_width=4, discriminator_width=4, latent_dim=8, batch_size=16, precision="float32")
 
 
 def make(config=SMALL, channels=1, classes=0):
@@ -101,7 +101,7 @@ def test_discriminator_overfits_one_batch():
 
 
 def test_average_follows_the_generator():
-    config = Config(generator_width=4, discriminator_width=4, latent_dim=8, batch_size=16, jit="off", average_decay=0.5)
+    config = Config(generator_width=4, discriminator_width=4, latent_dim=8, batch_size=16, average_decay=0.5)
     networks, step = make(config)
     kernel, average = (networks[name].trainable_variables[0] for name in ("generator", "averaged_generator"))
     old = average.numpy()
@@ -143,7 +143,7 @@ def test_conditional_networks_see_the_class():
 
 def test_spherical_walk_keeps_the_norm_and_even_steps():
     start, end = np.array([[2.0, 0, 0], [0, 1, 0]]), np.array([[0, 2.0, 0], [0, 0, 1]])
-    walk = dcgan_mnist.spherical_walk(start, end, 4)
+    walk = latent_space.spherical_walk(start, end, 4)
     assert walk.shape == (4, 2, 3)
     np.testing.assert_allclose(walk[0], start)
     np.testing.assert_allclose(np.linalg.norm(walk, axis=-1), [[2, 1]] * 4, rtol=1e-6)
@@ -198,10 +198,10 @@ def test_trouble_is_told():
             self.told.append(kind)
 
     run = FakeRun(0.001)
-    dcgan_mnist.look_for_trouble(run, np.full((9, 28, 28, 1), 7, np.uint8))
+    runs.Run.look_for_trouble(run, np.full((9, 28, 28, 1), 7, np.uint8))
     assert run.told == ["discriminator wins", "mode collapse"]
     run = FakeRun(1.0)
-    dcgan_mnist.look_for_trouble(run, batch()[0])
+    runs.Run.look_for_trouble(run, batch()[0])
     assert run.told == []
 
 

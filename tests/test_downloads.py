@@ -1,127 +1,68 @@
+import errno
+import fcntl
 import hashlib
-import http.server
 import io
+import os
 import re
+import tarfile
 import threading
 import time
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import (
+    GOOD,
+    body,
+    body_of_unknown_length,
+    chunked_and_cut,
+    partial_content,
+    ranged,
+    redirect,
+    silence,
+    silence_in_the_middle,
+    status,
+    trickle,
+)
 
-from common import cli, datasets, downloads
+from common import cli, datasets, downloads, files
 
-GOOD = np.random.default_rng(0).bytes(700_000)
 SHA256 = hashlib.sha256(GOOD).hexdigest()
+MD5 = hashlib.md5(GOOD).hexdigest()
+PATH = Path("cache/inner/file")
+PART = Path("cache/inner/.file.part")
 
 
-@pytest.fixture
-def serve(monkeypatch):
-    """A function that starts a server with an answer for each request, the last one for all further ones.
-
-    It returns the address of a file there and the list of the requests that came.
-    """
-    monkeypatch.setattr(downloads, "SILENCE_SECONDS", 0.4)
-    monkeypatch.setattr(downloads, "time", types.SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None))
-    over, servers = threading.Event(), []
-
-    def start(*answers):
-        requests = []
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                requests.append(self.path)
-                answers[min(len(requests), len(answers)) - 1](self, over)
-
-            def log_message(self, *args):
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}/file", requests
-
-    yield start
-    over.set()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def body(data, claimed=None):
-    def answer(request, over):
-        request.send_response(200)
-        request.send_header("Content-Length", str(claimed or len(data)))
-        request.end_headers()
-        request.wfile.write(data)
-
-    return answer
-
-
-def body_of_unknown_length(data):
-    def answer(request, over):
-        request.send_response(200)
-        request.end_headers()
-        request.wfile.write(data)
-
-    return answer
-
-
-def chunked_and_cut(request, over):
-    request.protocol_version = "HTTP/1.1"
-    request.send_response(200)
-    request.send_header("Transfer-Encoding", "chunked")
-    request.end_headers()
-    request.wfile.write(b"%x\r\n" % 1000 + bytes(100))
-
-
-def status(code):
-    return lambda request, over: request.send_error(code)
-
-
-def silence(request, over):
-    over.wait(20)
-
-
-def silence_in_the_middle(request, over):
-    request.send_response(200)
-    request.send_header("Content-Length", str(len(GOOD)))
-    request.end_headers()
-    request.wfile.write(GOOD[:1000])
-    over.wait(20)
-
-
-def trickle(request, over):
-    request.send_response(200)
-    request.send_header("Content-Length", str(len(GOOD)))
-    request.end_headers()
-    for byte in GOOD[:200]:
-        request.wfile.write(bytes([byte]))
-        if over.wait(0.02):
-            break
-
-
-def fetch(url):
-    path = Path("cache/inner/file")
-    downloads.fetch(url, path, SHA256)
-    return path.read_bytes()
+def fetch(url, digest=SHA256, **limits):
+    downloads.fetch(url, PATH, digest, **limits)
+    return PATH.read_bytes()
 
 
 def left():
     return [path.name for path in Path().rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("answer", [body(GOOD), body_of_unknown_length(GOOD)])
-def test_a_good_file(serve, answer):
+def leave(data, path=PART):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def ranges(requests):
+    return [request.headers["Range"] for request in requests]
+
+
+@pytest.mark.parametrize("digest", [SHA256, MD5, len(GOOD)])
+@pytest.mark.parametrize("answer", [body(GOOD), body_of_unknown_length(GOOD), body(GOOD, len(GOOD) + 1000)])
+def test_a_good_file(serve, answer, digest):
     url, requests = serve(answer)
-    assert fetch(url) == GOOD
+    assert fetch(url, digest) == GOOD
     assert left() == ["file"]
-    assert len(requests) == 1
+    assert ranges(requests) == [None]
 
 
 @pytest.mark.parametrize(
-    "hitch", [status(500), body(GOOD[:300_000], len(GOOD)), chunked_and_cut, silence, silence_in_the_middle]
+    "hitch",
+    [status(500), status(429), body(GOOD[:300_000], len(GOOD)), chunked_and_cut, silence, silence_in_the_middle],
 )
 def test_what_may_pass_is_tried_again(serve, hitch):
     url, requests = serve(hitch, hitch, body(GOOD))
@@ -134,13 +75,15 @@ def test_what_may_pass_is_tried_again(serve, hitch):
     ("answer", "tries", "words"),
     [
         (status(500), 3, "the server answered 500 Internal Server Error"),
+        (status(503), 3, "the server answered 503 Service Unavailable"),
         (status(404), 1, "the server answered 404 Not Found"),
-        (body(GOOD[:300_000], len(GOOD)), 3, "it ended after 300,000 of 700,000 bytes"),
         (chunked_and_cut, 3, "IncompleteRead"),
         (silence, 3, "timed out"),
         (silence_in_the_middle, 3, "timed out"),
         (body(GOOD[::-1]), 1, f"has not the expected contents .*, not {SHA256[:16]}"),
+        (body(GOOD, 300_000), 1, "has not the expected contents"),
         (body(b""), 1, "has not the expected contents"),
+        (partial_content(GOOD[:1000], "bytes 1000-1999/700000"), 3, "a part that was not asked for"),
     ],
 )
 def test_a_failure_is_told_and_leaves_nothing(serve, answer, tries, words):
@@ -151,12 +94,11 @@ def test_a_failure_is_told_and_leaves_nothing(serve, answer, tries, words):
     assert len(requests) == tries
 
 
-def test_a_server_that_trickles_is_given_up(serve, monkeypatch):
-    monkeypatch.setattr(downloads, "TOTAL_SECONDS", 0.6)
+def test_a_server_that_trickles_is_given_up(serve):
     url, requests = serve(trickle)
     start = time.monotonic()
     with pytest.raises(cli.UserError, match=r"could not be downloaded: it took longer than 0\.6 seconds"):
-        fetch(url)
+        fetch(url, seconds=0.6)
     assert time.monotonic() - start < 3
     assert left() == []
     assert len(requests) == 1
@@ -168,12 +110,33 @@ def test_refused_connection(closed_port):
     assert left() == []
 
 
+@pytest.mark.parametrize("url", ["http://[bad/file", "http://127.0.0.1:port/file", "http:///file", "file"])
+def test_no_address(serve, url):  # `serve` for its clock, which does not wait between two tries
+    with pytest.raises(cli.UserError, match=f"{re.escape(url)} could not be downloaded: "):
+        fetch(url)
+    assert left() == []
+
+
+def test_a_redirection_is_followed_with_the_part_that_is_asked_for(serve):
+    leave(GOOD[:1000])
+    place, requests = serve(ranged(GOOD))
+    assert fetch(serve(redirect(place))[0]) == GOOD
+    assert ranges(requests) == ["bytes=1000-"]
+
+
+def test_redirections_in_a_circle_end(serve):
+    url, requests = serve(redirect("/file"))
+    with pytest.raises(cli.UserError, match=r"could not be downloaded: the server answered 302 .*redirect"):
+        fetch(url)
+    assert 1 < len(requests) < 20
+    assert left() == []
+
+
 def test_a_file_that_is_there_stays_when_its_replacement_fails(serve):
-    Path("cache/inner").mkdir(parents=True)
-    Path("cache/inner/file").write_text("old")
+    leave(b"old", PATH)
     with pytest.raises(cli.UserError):
         fetch(serve(body(GOOD[::-1]))[0])
-    assert Path("cache/inner/file").read_text() == "old"
+    assert PATH.read_text() == "old"
     assert left() == ["file"]
 
 
@@ -183,6 +146,184 @@ def test_a_cache_that_cannot_be_written_is_no_fault_of_the_network(serve):
     with pytest.raises(cli.UserError, match="cannot write cache/inner/file: "):
         fetch(url)
     assert left() == ["cache"]
+
+
+# Going on
+
+
+def test_a_try_goes_on_where_the_last_one_stopped(serve):
+    url, requests = serve(ranged(GOOD, most=300_000))
+    assert fetch(url) == GOOD
+    assert ranges(requests) == [None, "bytes=300000-", "bytes=600000-"]
+    assert [request.sent for request in requests] == [300_000, 300_000, 100_000]
+    assert left() == ["file"]
+
+
+def test_the_next_run_goes_on_after_a_failure(serve):
+    with pytest.raises(cli.UserError, match="it ended after 300,000 of 700,000 bytes"):
+        fetch(serve(body(GOOD[:300_000], len(GOOD)))[0])
+    assert left() == [".file.part"]
+    with pytest.raises(cli.UserError, match="404"):
+        fetch(serve(status(404))[0])
+    assert PART.read_bytes() == GOOD[:300_000]
+    url, requests = serve(ranged(GOOD))
+    assert fetch(url) == GOOD
+    assert ranges(requests) == ["bytes=300000-"]
+    assert requests[0].sent == 400_000
+    assert left() == ["file"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        partial_content(GOOD[300_000:500_000], "bytes 300000-499999/700000"),
+        partial_content(GOOD[300_000:500_000], "bytes 300000-699999/*", length=400_000),
+    ],
+    ids=["less than asked for", "cut, and of unknown length"],
+)
+def test_it_goes_on_after_a_part_of_the_part(serve, answer):
+    leave(GOOD[:300_000])
+    url, requests = serve(answer, ranged(GOOD))
+    assert fetch(url) == GOOD
+    assert ranges(requests) == ["bytes=300000-", "bytes=500000-"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        (body(GOOD), ["bytes=300000-"]),
+        (status(416), ["bytes=300000-", None]),
+        (partial_content(GOOD[3000:], "bytes 3000-699999/700000"), ["bytes=300000-", None]),
+        (partial_content(GOOD[300_000:], "bytes 3000000-3399999/3400000"), ["bytes=300000-", None]),
+        (partial_content(GOOD[300_000:]), ["bytes=300000-", None]),
+        (partial_content(GOOD[:400_000], "bytes 300000-699999/700000"), ["bytes=300000-", None]),
+    ],
+    ids=["none", "416", "from elsewhere", "from far away", "from nowhere", "wrong bytes"],
+)
+def test_a_server_that_cannot_go_on_starts_over(serve, answer, asked):
+    leave(GOOD[:300_000])
+    url, requests = serve(answer, body(GOOD))
+    assert fetch(url) == GOOD
+    assert ranges(requests) == asked
+    assert left() == ["file"]
+
+
+def test_wrong_bytes_of_an_earlier_run_cost_but_one_more_request(serve):
+    leave(bytes(300_000))
+    url, requests = serve(ranged(GOOD))
+    assert fetch(url) == GOOD
+    assert ranges(requests) == ["bytes=300000-", None]
+
+
+def test_wrong_contents_in_parts_and_then_in_one_are_given_up(serve):
+    leave(GOOD[:300_000])
+    url, requests = serve(ranged(GOOD[::-1]))
+    with pytest.raises(cli.UserError, match="has not the expected contents"):
+        fetch(url)
+    assert ranges(requests) == ["bytes=300000-", None]
+    assert left() == []
+
+
+def test_where_only_the_size_is_known_no_parts_are_joined(serve):
+    leave(bytes(300_000))
+    url, requests = serve(ranged(GOOD, most=300_000), ranged(GOOD))
+    assert fetch(url, len(GOOD)) == GOOD
+    assert ranges(requests) == [None, None]
+    with pytest.raises(cli.UserError, match=r"has not the expected contents \(700,000 bytes, not 700,001\)"):
+        fetch(url, len(GOOD) + 1)
+    assert PATH.read_bytes() == GOOD
+    assert left() == ["file"]
+
+
+def test_a_full_disk_stops_the_download_and_the_next_run_goes_on(serve, limited_file_size):
+    url, requests = serve(ranged(GOOD))
+    with limited_file_size(400_000), pytest.raises(cli.UserError) as refused:
+        fetch(url)
+    assert str(refused.value) == "cannot write cache/inner/file: file too large"
+    assert left() == [".file.part"]
+    assert fetch(url) == GOOD
+    assert ranges(requests) == [None, "bytes=400000-"]
+
+
+# Two processes at once
+
+
+@pytest.fixture
+def other():
+    """The partial file, opened and locked as by another process."""
+    leave(GOOD[:1000])
+    with PART.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def test_a_file_that_another_process_downloads_is_waited_for_and_left_alone(serve, other):
+    url, requests = serve(ranged(GOOD))
+    with pytest.raises(cli.UserError, match="another process is still writing cache/inner/file"):
+        fetch(url, seconds=0.3)
+    assert requests == []
+    assert PART.read_bytes() == GOOD[:1000]
+    other.close()
+    assert fetch(url) == GOOD
+
+
+def test_what_another_process_has_downloaded_meanwhile_is_taken(serve, other, capsys):
+    url, requests = serve(status(500))
+    waiting = threading.Thread(target=fetch, args=(url,))
+    waiting.start()
+    while waiting.is_alive() and "process is writing cache/inner/file; waiting" not in capsys.readouterr().out:
+        time.sleep(0.01)
+    other.write(GOOD[1000:])
+    files.put_in_place(other, PATH)
+    other.close()
+    waiting.join()
+    assert requests == []
+    assert PATH.read_bytes() == GOOD
+    assert left() == ["file"]
+
+
+def test_a_file_that_was_put_in_place_while_it_was_opened_is_not_written_into(serve, monkeypatch):
+    url, requests = serve(body(GOOD[::-1]))
+    flock = fcntl.flock
+
+    def too_late(file, operation):
+        if not requests and PART.read_bytes() == GOOD:
+            PART.rename(PATH)
+        flock(file, operation)
+
+    leave(GOOD)
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    with pytest.raises(cli.UserError, match="has not the expected contents"):
+        fetch(url, len(GOOD) - 1)
+    assert PATH.read_bytes() == GOOD
+    assert left() == ["file"]
+
+
+def test_it_is_put_in_place_when_it_is_on_the_disk_and_while_it_is_locked(serve, monkeypatch):
+    synced, replace = [], Path.replace
+
+    def replaced(part, path):
+        assert synced == [len(GOOD)]
+        with part.open("ab") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return replace(part, path)
+
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_size))
+    monkeypatch.setattr(Path, "replace", replaced)
+    assert fetch(serve(body(GOOD))[0]) == GOOD
+    assert len(synced) == 1
+
+
+def test_without_locks(serve, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert fetch(serve(body(GOOD))[0]) == GOOD
+    PATH.unlink()
+    monkeypatch.setattr(files, "fcntl", None)
+    assert fetch(serve(ranged(GOOD, most=400_000))[0]) == GOOD
+    assert left() == ["file"]
 
 
 # MNIST
@@ -236,3 +377,49 @@ def test_without_mnist_insisting_on_it_is_an_error(refusal, tmp_path):
     assert "mnist.npz could not be downloaded: " in refusal("--data", "mnist")
     assert not Path("outputs").exists()
     assert list((tmp_path / "keras").rglob("*.*")) == []
+
+
+# CIFAR-10
+
+
+def archive_of(*names):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = 3
+            archive.addfile(member, io.BytesIO(b"abc"))
+    return file.getvalue()
+
+
+def test_cifar10_is_unpacked_beside_its_place_and_the_archive_removed(serve, monkeypatch, tmp_path):
+    data = archive_of("cifar-10-batches-py/test_batch")
+    url, requests = serve(body(data))
+    monkeypatch.setattr(datasets, "CIFAR10_URL", url)
+    monkeypatch.setattr(datasets, "CIFAR10_SHA256", hashlib.sha256(data).hexdigest())
+    with pytest.raises(cli.UserError, match="test_batch is damaged"):  # three bytes are no pictures
+        datasets.load("cifar10", 32, split="test")
+    found = [str(path.relative_to(tmp_path / "keras" / "datasets")) for path in (tmp_path / "keras").rglob("*_batch")]
+    assert found == ["cifar-10-batches-py/test_batch"]
+    assert [path.name for path in (tmp_path / "keras" / "datasets").iterdir()] == ["cifar-10-batches-py"]
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/cifar10-outside"])
+def test_no_archive_writes_outside_its_folder(serve, monkeypatch, tmp_path, name):
+    data = archive_of(name)
+    monkeypatch.setattr(datasets, "CIFAR10_URL", serve(body(data))[0])
+    monkeypatch.setattr(datasets, "CIFAR10_SHA256", hashlib.sha256(data).hexdigest())
+    with pytest.raises(cli.UserError, match=r"cannot be unpacked|cannot write"):
+        datasets.load("cifar10", 32, split="test")
+    assert not list(tmp_path.rglob("*outside*"))
+    assert not Path("/tmp/cifar10-outside").exists()
+    assert list((tmp_path / "keras" / "datasets").iterdir()) == [tmp_path / "keras/datasets/cifar-10-python.tar.gz"]
+
+
+def test_without_cifar10_auto_goes_on_with_the_patches_and_says_why(capsys):
+    assert datasets.load("auto", 32, full="cifar10").name == "patches of scikit-learn's two photographs (train)"
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith("CIFAR-10 is not in ")
+    assert "refused" in first
+    assert "goes on with patches" in second

@@ -263,6 +263,13 @@ def test_a_gif_lasts_as_long_as_its_frames_and_rest_and_repeats(identical):
     assert total == 5 * 100 + 2000
 
 
+def test_a_gif_of_a_single_frame(tmp_path):
+    pictures.save_gif(tmp_path / "one.gif", [np.full((8, 8, 3), 7, np.uint8)])
+    with Image.open(tmp_path / "one.gif") as image:
+        assert image.n_frames == 1
+        assert image.convert("RGB").getpixel((3, 3)) == (7, 7, 7)
+
+
 def test_a_gif_of_many_files_has_the_first_and_the_last():
     for number in range(250):
         pictures.save_png(Path(f"{number:03d}.png"), np.full((4, 4, 3), number, np.uint8))

@@ -53,8 +53,11 @@ def test_two_epochs_and_two_resumed_equal_four(tiny_flags):
     assert_equal_runs(folder / "straight", folder / "resumed")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_in_the_middle_of_an_epoch(tiny_flags, monkeypatch, capsys, number, status):
+@pytest.mark.parametrize(
+    ("number", "status", "step"),
+    [(signal.SIGINT, 130, 33), (signal.SIGTERM, 143, 33), (signal.SIGINT, 130, 3)],  # of step 3 there is one grid
+)
+def test_signal_in_the_middle_of_an_epoch(tiny_flags, monkeypatch, capsys, number, status, step):
     folder = Path("outputs/dcgan_mnist")
     dcgan_mnist.main([*tiny_flags, "--name", "straight"])
     log, logged = dcgan_mnist.runs.Run.log, []
@@ -62,7 +65,7 @@ def test_signal_in_the_middle_of_an_epoch(tiny_flags, monkeypatch, capsys, numbe
     def log_and_interrupt(run, losses):
         log(run, losses)
         logged.append(losses)
-        if len(logged) == 33:
+        if len(logged) == step:
             os.kill(os.getpid(), number)
 
     handler = signal.getsignal(number)
@@ -72,7 +75,7 @@ def test_signal_in_the_middle_of_an_epoch(tiny_flags, monkeypatch, capsys, numbe
     assert leaving.value.code == status
     assert signal.getsignal(number) is handler
     assert "go on with --resume" in capsys.readouterr().out
-    assert (folder / "cut/checkpoints/step_00000033.npz").exists()
+    assert (folder / f"cut/checkpoints/step_{step:08d}.npz").exists()
     assert (folder / "cut/samples.gif").exists()
     dcgan_mnist.main(["--resume", str(folder / "cut")])
     assert_equal_runs(folder / "straight", folder / "cut")

@@ -1,0 +1,154 @@
+"""Runs as they lie on disk: found, their settings read, and what is made with them after training."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from common import checkpoints, cli, files, pictures
+from common.cli import UserError
+from common.datasets import Images
+
+MOST_SHOWN = 400  # samples in grid.png
+
+
+def configure(config_class: type, argv: list[str] | None, description: str):
+    """Read the command line; for a resumed or sampled run the run's own settings stand for flags not given.
+
+    Returns the config, its `resume` or `run` replaced by the run's folder.
+    Raises UserError if there is no such run, or if a flag contradicts its settings.
+    """
+    config = cli.parse(config_class, argv, description)
+    if not (config.resume or config.uses_trained_run):
+        return config
+    field = "run" if config.uses_trained_run else "resume"
+    folder = _find(config_class, getattr(config, field), Path(config.output_dir))
+    stored = _read_config(config_class, folder)
+    config = cli.parse(config_class, argv, description, defaults=stored)
+    if different := cli.contradictions(config, stored):
+        raise UserError(f"{', '.join(different)}: cannot be changed for {folder}; leave it out or start a new run")
+    return dataclasses.replace(config, **{field: str(folder)})
+
+
+class StoredRun:
+    """A run to make something with: no training data are needed for that.
+
+    folder: where it lies. data_name, pictures, channels, class_names, digest: what it was trained on.
+    """
+
+    def __init__(self, folder: str | Path):
+        """Read the config.json in `folder`. Raises UserError if it cannot be read."""
+        self.folder = Path(folder)
+        data = _description(self.folder)["data"]
+        self.data_name, self.pictures, self.digest = data["name"], data["pictures"], data["digest"]
+        self.channels, self.class_names = data["channels"], tuple(data["class_names"])
+
+    def restore(self, **saved) -> None:
+        """Set models, by name, to what the newest checkpoint holds. Raises UserError if there is none."""
+        if checkpoints.restore(self.folder / "checkpoints", saved) is None:
+            raise UserError(f"{self.folder} has no checkpoint yet; train it further with --resume {self.folder}")
+
+    def check_data(self, data: Images) -> None:
+        """Raise UserError if `data` is not what the run was trained on."""
+        if data.digest != self.digest:
+            raise UserError(
+                f"{self.folder} was trained on other data ({self.data_name}, {self.pictures} pictures) "
+                f"than {data.name} ({len(data.images)} pictures)"
+            )
+
+    def labels(self, config, count: int) -> np.ndarray:
+        """Return `count` labels: all of the class that `--label` names, else of all classes in turn.
+
+        All 0 without `--conditional`. Raises UserError if the run knows no such class.
+        """
+        known = self.class_names if config.conditional else ()
+        if not config.label:
+            return np.resize(np.arange(max(len(known), 1)), count)
+        if config.label not in known:
+            what = ", ".join(known) or "none, as it was trained without --conditional"
+            raise UserError(f"--label {config.label}: the run's classes are: {what}")
+        return np.full(count, known.index(config.label))
+
+    @property
+    def generated(self) -> Path:
+        """The folder for what is made after training; it is made when asked for."""
+        path = self.folder / "generated"
+        with files.told_in_one_line(path):
+            path.mkdir(exist_ok=True)
+        return path
+
+    def save_samples(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
+        """Write uint8 images (N, height, width, channels), and labels if given, as samples.npz, and a grid of them."""
+        shown = images[:MOST_SHOWN]
+        pictures.save_png(self.generated / "grid.png", pictures.grid(shown, int(np.ceil(np.sqrt(len(shown))))))
+        with files.whole(self.generated / "samples.npz") as file:
+            np.savez_compressed(file, images=images, **({} if labels is None else {"labels": labels}))
+
+    def save_walk(self, frames: np.ndarray) -> None:
+        """Write the images of 16 walkers, uint8 (64, 16, height, width, channels), as walk.gif and walk.png."""
+        pictures.save_gif(self.generated / "walk.gif", [pictures.grid(images, 4) for images in frames])
+        rows = frames[:17, :8].swapaxes(0, 1)  # (8 walkers, 17 steps, height, width, channels)
+        pictures.save_png(self.generated / "walk.png", pictures.grid(np.concatenate(rows), 17))
+
+
+def _description(folder: Path) -> dict:
+    """Return what config.json holds, once it is known to have the form in which `_open` writes it."""
+    path = folder / "config.json"
+    try:
+        description = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    for keys, kind in _FORM.items():
+        value = description
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise UserError(f"{path} is damaged: its {'.'.join(keys)} is {value!r:.40}")
+    return description
+
+
+_FORM = {
+    ("script",): str,
+    ("settings",): dict,
+    ("data", "name"): str,
+    ("data", "pictures"): int,
+    ("data", "channels"): int,
+    ("data", "class_names"): list,
+    ("data", "digest"): str,
+}
+
+
+def _find(config_class: type, reference: str, output_dir: Path) -> Path:
+    script = cli.script_name(config_class)
+    if reference != "latest":
+        if not os.path.exists(Path(reference) / "config.json"):  # noqa: PTH110  # Path.exists fails on a name too long
+            raise UserError(f"{reference} holds no run: no config.json in it")
+        return Path(reference)
+    parent = output_dir / script
+    if (parent / "latest").is_symlink() and (parent / "latest" / "config.json").exists():
+        return parent / (parent / "latest").readlink()
+    found = sorted(parent.glob("[!.]*/config.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(f"there is no run in {parent} yet; start one with: python {script}.py")
+    return found[-1].parent
+
+
+def _read_config(config_class: type, folder: Path):
+    description = _description(folder)
+    script, settings = description["script"], description["settings"]
+    if script != cli.script_name(config_class):
+        raise UserError(f"{folder} is a run of {script}.py, not of {cli.script_name(config_class)}.py")
+    known = {field.name: field.default for field in dataclasses.fields(config_class)}
+    if unknown := settings.keys() - known.keys():
+        raise UserError(f"{folder} was made by another version of {script}.py, with --{sorted(unknown)[0]}")
+    for field, value in settings.items():
+        if type(value) is not type(known[field]) and (type(value), type(known[field])) != (int, float):
+            raise UserError(f"{folder / 'config.json'} is damaged: its settings.{field} is {value!r:.40}")
+    # What the command at hand asks for, not the run's own past:
+    for field in ("resume", "sample", "run"):
+        settings.pop(field, None)
+    stored = config_class(**settings)
+    cli.check_values(stored)
+    return stored

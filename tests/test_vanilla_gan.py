@@ -1,0 +1,238 @@
+"""The method: losses, tricks and the log-likelihood against closed forms, and what the command line makes of them."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+import vanilla_gan
+from common import cli
+from vanilla_gan import Config
+
+SMALL = Config(width=16, latent_dim=8, batch_size=16, image_size=16, precision="float32")
+TINY_FLAGS = [
+    *("--data", "digits", "--image_size", "16", "--width", "16", "--latent_dim", "8", "--batch_size", "16"),
+    *("--epochs", "1", "--sample_every", "20", "--checkpoint_every", "10", "--precision", "float32"),
+]
+REAL, FAKE = np.array([0.3, -2.0, 1.1], np.float32), np.array([1.5, -0.7, -3.0], np.float32)
+
+
+def probability(logits):
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+def make(**changes):
+    config = cli.dataclasses.replace(SMALL, **changes)
+    keras.utils.set_random_seed(0)
+    networks = vanilla_gan.build(config, 1)
+    return networks, tf.function(vanilla_gan.make_train_step(**networks, config=config))
+
+
+def batch():
+    return np.random.default_rng(0).integers(0, 256, (16, 16, 16, 1), np.uint8)
+
+
+def test_parameter_counts_of_the_default_networks():
+    networks = vanilla_gan.build(Config(), 1)
+    width, latent_dim = Config.width, Config.latent_dim
+    generator = latent_dim * width + width * width + 4 * width + width * 784 + 784
+    discriminator = 784 * width + width + width * width + 2 * width + width + 1
+    assert sum(np.prod(v.shape) for v in networks["generator"].trainable_variables) == generator
+    assert sum(np.prod(v.shape) for v in networks["discriminator"].trainable_variables) == discriminator
+
+
+@pytest.mark.parametrize("generator", ["mlp", "transposed_conv"])
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3)])
+def test_networks_fit_each_other(generator, size, channels):
+    config = cli.dataclasses.replace(SMALL, generator=generator, image_size=size)
+    networks = vanilla_gan.build(config, channels)
+    images = networks["generator"](tf.ones((2, 8)))
+    assert images.shape == (2, size, size, channels)
+    assert float(tf.reduce_max(tf.abs(images))) <= 1
+    assert networks["discriminator"](images).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("loss", "generator", "discriminator"),
+    [
+        (
+            "non_saturating",
+            np.mean(-np.log(probability(FAKE))),
+            np.mean(-np.log(probability(REAL)) - np.log(1 - probability(FAKE))),
+        ),
+        (
+            "minimax",
+            np.mean(np.log(1 - probability(FAKE))),
+            np.mean(-np.log(probability(REAL)) - np.log(1 - probability(FAKE))),
+        ),
+        ("least_squares", np.mean((FAKE - 1) ** 2) / 2, np.mean((REAL - 1) ** 2 + FAKE**2) / 2),
+        ("hinge", -FAKE.mean(), np.mean([0.7 + 2.5, 3.0 + 0.3, 0.0 + 0.0])),
+        ("wasserstein_gp", -FAKE.mean(), FAKE.mean() - REAL.mean()),
+    ],
+)
+def test_losses_against_closed_forms(loss, generator, discriminator):
+    assert float(vanilla_gan.generator_loss(loss, FAKE)) == pytest.approx(generator, rel=1e-5)
+    assert float(vanilla_gan.discriminator_loss(loss, REAL, FAKE)) == pytest.approx(discriminator, rel=1e-5)
+
+
+def test_minimax_gradient_vanishes_where_the_non_saturating_one_does_not():
+    logits = tf.constant([-12.0])  # the discriminator is sure
+    gradients = {}
+    for loss in ("minimax", "non_saturating"):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = vanilla_gan.generator_loss(loss, logits)
+        gradients[loss] = float(tape.gradient(value, logits)[0])
+    assert gradients["minimax"] == pytest.approx(-np.exp(-12), rel=1e-3)
+    assert gradients["non_saturating"] == pytest.approx(-1, rel=1e-3)
+
+
+def test_label_smoothing_against_the_cross_entropy_with_soft_targets():
+    target = 0.9
+    expected = np.mean(
+        -target * np.log(probability(REAL))
+        - (1 - target) * np.log(1 - probability(REAL))
+        - np.log(1 - probability(FAKE))
+    )
+    assert float(vanilla_gan.discriminator_loss("non_saturating", REAL, FAKE, 0.1)) == pytest.approx(expected, rel=1e-5)
+    expected = np.mean((REAL - 0.9) ** 2 + FAKE**2) / 2
+    assert float(vanilla_gan.discriminator_loss("least_squares", REAL, FAKE, 0.1)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_gradient_penalty_of_a_linear_discriminator():
+    weights = tf.constant(np.random.default_rng(0).standard_normal((16, 1)), tf.float32)
+
+    def linear(images, training):
+        return tf.squeeze(tf.reshape(images, (-1, 16)) @ weights, -1)
+
+    images = tf.zeros((5, 4, 4, 1))
+    penalty = vanilla_gan.gradient_penalty(linear, images, images + 1.0, tf.fill((5, 1, 1, 1), 0.5))
+    assert float(penalty) == pytest.approx((np.linalg.norm(weights) - 1) ** 2, rel=1e-4)
+
+
+def test_gradient_penalty_is_taken_between_the_images():
+    def square(images, training):  # gradient 2x
+        return tf.reduce_sum(images**2, axis=(1, 2, 3))
+
+    real, fake = tf.fill((2, 1, 1, 1), 3.0), tf.fill((2, 1, 1, 1), 1.0)
+    mix = tf.constant([0.0, 0.5], shape=(2, 1, 1, 1))
+    assert float(vanilla_gan.gradient_penalty(square, real, fake, mix)) == pytest.approx(
+        ((2 - 1) ** 2 + (4 - 1) ** 2) / 2
+    )
+
+
+def test_latents_have_the_distribution_that_is_asked_for():
+    normal = tf.random.stateless_normal((4000, 50), seed=(0, 0))
+    assert vanilla_gan.shape_latents(normal, "normal") is normal
+    sphere = vanilla_gan.shape_latents(normal, "sphere").numpy()
+    np.testing.assert_allclose(np.linalg.norm(sphere, axis=-1), 50**0.5, rtol=1e-5)
+    uniform = vanilla_gan.shape_latents(normal, "uniform").numpy()
+    assert stats.kstest(uniform[:, 0], stats.uniform(-1, 2).cdf).pvalue > 0.01
+
+
+LOSSES = ["non_saturating", "minimax", "least_squares", "hinge", "wasserstein_gp"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_variable_moves(loss):
+    networks, step = make(loss=loss, instance_noise=0.1)
+    models = [networks[name] for name in ("generator", "discriminator", "averaged_generator")]
+    before = [[v.numpy() for v in model.trainable_variables] for model in models]
+    losses = step(batch(), tf.constant(3, tf.int64))
+    assert all(np.isfinite(float(value)) for value in losses.values())
+    for model, values in zip(models, before, strict=True):
+        for variable, value in zip(model.trainable_variables, values, strict=True):
+            if loss in ("hinge", "wasserstein_gp") and variable.shape == (1,):
+                continue  # the discriminator's last bias: real and generated images cancel out
+            assert not np.array_equal(variable.numpy(), value), variable.path
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_discriminator_overfits_one_batch(loss):
+    networks, step = make(loss=loss)
+    networks["generator_optimizer"].learning_rate = 0.0
+    losses = [float(step(batch(), tf.constant(0, tf.int64))["discriminator_loss"]) for _ in range(60)]
+    assert losses[-1] < losses[0] - 0.3
+
+
+def test_instance_noise_fades():
+    def first_loss(step_number, **changes):
+        _, step = make(**changes)
+        return float(step(batch(), tf.constant(step_number, tf.int64))["discriminator_loss"])
+
+    noisy = {"instance_noise": 0.5, "instance_noise_steps": 100}
+    assert first_loss(0, **noisy) != first_loss(0)
+    assert first_loss(100, **noisy) == first_loss(100)
+
+
+def test_parzen_windows_against_a_density_that_is_known(capsys):
+    """Windows around one sample are that normal distribution; around several, their even mixture."""
+    random = np.random.default_rng(0)
+    images, samples = random.random((7, 5)), random.random((3, 5))
+    found = vanilla_gan.parzen_log_likelihood(images, samples, [0.2, 0.5], "testing")
+    assert found.shape == (2, 7)
+    for row, sigma in zip(found, (0.2, 0.5), strict=True):
+        parts = [stats.multivariate_normal(sample, sigma**2).pdf(images) for sample in samples]
+        np.testing.assert_allclose(row, np.log(np.mean(parts, axis=0)), rtol=1e-9)
+
+
+def test_run_leaves_what_it_promises_and_can_be_sampled_and_evaluated(capsys):
+    vanilla_gan.main([*TINY_FLAGS, "--name", "a"])
+    folder = Path("outputs/vanilla_gan/a")
+    for name in ("config.json", "metrics.csv", "curves.png", "samples.gif", "final.png", "generator.keras"):
+        assert (folder / name).stat().st_size > 0
+    capsys.readouterr()
+    vanilla_gan.main(["--sample", "5", "--interpolate", "--evaluate"])
+    printed = capsys.readouterr().out
+    with np.load(folder / "generated/samples.npz", allow_pickle=False) as file:
+        assert file["images"].shape == (5, 16, 16, 1)
+    assert (folder / "generated/walk.gif").exists()
+    result = json.loads((folder / "generated/evaluation.json").read_text())
+    assert result["test_images"] == 297
+    assert f"{result['log_likelihood']:.1f} ± " in printed
+    assert "225 ± 2" in printed
+
+
+def test_two_epochs_and_two_resumed_equal_four():
+    for name, epochs in (("straight", 2), ("resumed", 1)):
+        vanilla_gan.main([*TINY_FLAGS, "--loss", "wasserstein_gp", "--epochs", str(epochs), "--name", name])
+    keras.utils.clear_session()
+    vanilla_gan.main(["--resume", "latest", "--epochs", "2"])
+    straight, resumed = (
+        np.load(f"outputs/vanilla_gan/{name}/checkpoints/step_00000186.npz") for name in ("straight", "resumed")
+    )
+    assert straight.files == resumed.files
+    for name in straight.files:
+        assert name == "seconds" or np.array_equal(straight[name], resumed[name]), name
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--loss", "hinge", "--label_smoothing", "0.1"], "--loss hinge has no labels to smooth"),
+        (["--generator", "transposed_conv", "--image_size", "30"], "must be a multiple of 4"),
+        (["--loss", "hing"], "--loss"),
+        (["--label_smoothing", "0.7"], "must lie between 0 and 0.5"),
+    ],
+)
+def test_bad_settings(flags, words, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        vanilla_gan.main([*TINY_FLAGS, *flags])
+    assert leaving.value.code == 2
+    line = capsys.readouterr().err
+    assert words in line
+    assert line.count("\n") == 1
+    assert not Path("outputs").exists()
+
+
+def test_own_pictures_have_no_test_images_to_evaluate_on(tiny_folder, capsys):
+    folder = tiny_folder(count=20)
+    vanilla_gan.main([*TINY_FLAGS, "--data", str(folder), "--name", "own"])
+    with pytest.raises(SystemExit) as leaving:
+        vanilla_gan.main(["--evaluate"])
+    assert leaving.value.code == 2
+    assert "has no test pictures" in capsys.readouterr().err

@@ -38,18 +38,20 @@ class Judge:
         self.real_count = min(count, len(test.images))
         self.floor = self.measure(train.images[:count])["frechet_distance"]
 
-    def measure(self, images: np.ndarray) -> dict:
-        """Judge uint8 images (N, height, width, channels).
+    def measure(self, images: np.ndarray, labels: np.ndarray | None = None) -> dict:
+        """Judge uint8 images (N, height, width, channels), and whether they show the classes `labels`, if given.
 
         Returns their Fréchet distance, the shares of the classes that the classifier sees in them, and the entropy of
         these shares in nats: log(classes) if all are equally frequent, 0 if there is but one.
         """
         mean, covariance, classes = self._statistics(images)
+        agreement = {} if labels is None else {"label_agreement": float((classes == labels).mean())}
         shares = np.bincount(classes, minlength=len(self.class_names)) / len(classes)
         return {
             "frechet_distance": frechet_distance(mean, covariance, *self._real),
             "class_entropy": float(sum(share * np.log(1 / share) for share in shares if share)),
             "class_shares": shares.round(4).tolist(),
+            **agreement,
         }
 
     def _statistics(self, images: np.ndarray) -> tuple:
@@ -98,13 +100,14 @@ def main(argv=None):
     parser.add_argument("--data", default="mnist", help="the real images: mnist or digits (%(default)s)")
     arguments = parser.parse_args(argv)
     try:
-        images = files.read_npz(arguments.samples)["images"]
+        samples = files.read_npz(arguments.samples)
+        images = samples["images"]
     except (ValueError, KeyError) as error:
         raise cli.UserError(f"--samples {arguments.samples}: {error}") from None
     judge = Judge(arguments.data, images.shape[1])
     result = {"samples": str(arguments.samples), "real_images": judge.name, "real_count": judge.real_count}
     result |= {"sample_count": len(images), "classifier_accuracy": judge.accuracy, "floor": judge.floor}
-    result |= judge.measure(images)
+    result |= judge.measure(images, samples.get("labels"))
     for name, value in result.items():
         print(f"{name.replace('_', ' '):20} {value:.4g}" if isinstance(value, float) else f"{name:20} {value}")
     write_json("quality", result)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import quality, report
+from common import datasets
 
 
 def test_distance_of_equal_gaussians_is_zero():
@@ -35,3 +36,15 @@ def test_time_to_a_distance_is_interpolated():
     points = [{"seconds": seconds, "frechet_distance": distance} for seconds, distance in ((0, 99), (10, 40), (40, 10))]
     assert report.seconds_to(20, points) == pytest.approx(20)
     assert np.isnan(report.seconds_to(5, points))
+
+
+def test_the_judge_tells_digits_from_noise_and_right_labels_from_wrong_ones():
+    judge = quality.Judge("digits")
+    test = datasets.load("digits", 28, "test")
+    measured = judge.measure(test.images, test.labels)
+    assert measured["frechet_distance"] == pytest.approx(0, abs=1e-3)
+    assert measured["label_agreement"] == pytest.approx(judge.accuracy)
+    assert judge.accuracy > 0.7
+    assert judge.measure(test.images, (test.labels + 1) % 10)["label_agreement"] < 0.2
+    noise = np.random.default_rng(0).integers(0, 256, test.images.shape, np.uint8)
+    assert judge.measure(noise)["frechet_distance"] > 5 * judge.floor

@@ -14,7 +14,6 @@ in docs/vanilla_gan.md.
 """
 
 import dataclasses
-import json
 from typing import Annotated, Literal
 
 import keras
@@ -342,8 +341,7 @@ def evaluate(config: Config, generator, run: stored.StoredRun) -> None:
     run.check_data(training)
     normal = latent_space.draw(10_000, config.latent_dim, config.seed)
     result = evaluation(sample(generator, normal, config.latents), training, test)
-    with files.whole(run.generated / "evaluation.json") as file:
-        file.write((json.dumps(result, indent=2) + "\n").encode())
+    files.write_json(run.generated / "evaluation.json", result)
     print("mean log-likelihood of the test images under Parzen windows around 10,000 samples, in nats:")
     print(f"  {'this run':25} {result['log_likelihood']:.1f} ± {result['standard_error']:.1f}  ({test.name})")
     for name, figure in PAPER_FIGURES.items():

@@ -34,13 +34,11 @@ def generator_sampler(generator, latent_dim: int):
     return sample
 
 
-def ours(data: datasets.Images, config: dcgan_mnist.Config, name: str = "ours", folder: str = "compare_dcgan"):
-    """Return dcgan_mnist.py with the given settings, to be trained as long as its command does."""
+def ours(data: datasets.Images, config: dcgan_mnist.Config, name: str, folder: str, until: float = np.inf) -> Contender:
+    """Return dcgan_mnist.py with the given settings, to be trained until it has seen so many images."""
     device = devices.setup(config)
     state = dcgan_mnist.build(config, data.channels, classes=0)
     step = device.compile(dcgan_mnist.make_train_step(**state, config=config, classes=0))
-    epochs = runs.epochs_of(config, len(data.images), dcgan_mnist.DEFAULT_STEPS)
-    until = epochs * (len(data.images) // config.batch_size) * config.batch_size
     sample = generator_sampler(state["averaged_generator"], config.latent_dim)
     return Contender(name, folder, data, config.batch_size, step, sample, state, until)
 
@@ -125,7 +123,10 @@ def main(argv=None):
     images = parser.parse_args(argv).images
     judge = quality.Judge()
     data = datasets.load("mnist", 28)
-    contenders = [ours(data, dcgan_mnist.Config()), tutorial(data, images)]
+    config = dcgan_mnist.Config()
+    epochs = runs.epochs_of(config, len(data.images), dcgan_mnist.DEFAULT_STEPS)
+    until = epochs * (len(data.images) // config.batch_size) * config.batch_size  # as the default command
+    contenders = [ours(data, config, "ours", "compare_dcgan", until), tutorial(data, images)]
     quality.write_json("compare_dcgan", race.race(contenders, judge))
     race.draw(contenders, judge.floor, quality.FOLDER / "compare_dcgan.png")
     print(f"written to {quality.FOLDER / 'compare_dcgan.json'} and .png")

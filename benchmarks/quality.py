@@ -10,7 +10,6 @@ images from the same test images: the best that a generator could hope for.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import keras
@@ -116,8 +115,7 @@ def main(argv=None):
 def write_json(name: str, result) -> None:
     """Keep a benchmark's result in outputs/benchmarks/."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with files.whole(FOLDER / f"{name}.json") as file:
-        file.write((json.dumps(result, indent=1) + "\n").encode())
+    files.write_json(FOLDER / f"{name}.json", result)
 
 
 if __name__ == "__main__":

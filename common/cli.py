@@ -69,7 +69,7 @@ class CommonConfig:
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = "auto"
     """tf.distribute: auto mirrors over several GPUs, and over several machines where TF_CONFIG is set."""
     jit: Literal["off", "on"] = "off"
-    """Compile the training step with XLA; on CPUs it was no faster (docs/results.md), on GPUs it was not measured."""
+    """Compile the training step with XLA; no faster on CPUs (docs/dcgan_mnist.md), not measured on GPUs."""
     tensorboard: Annotated[bool, MayChange] = False
     """Write losses and grids for TensorBoard, too (needs the package tensorboard)."""
 

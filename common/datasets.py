@@ -89,12 +89,8 @@ def _converted(images: np.ndarray, image_size: int, channels: int) -> np.ndarray
     """Give uint8 images (N, height, width, 1 or 3) this size and, unless 0, so many channels."""
     if images.shape[1:3] != (image_size, image_size):
         size = (image_size, image_size)
-        resized = [
-            np.asarray(
-                Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).resize(size, Image.BICUBIC)
-            )
-            for image in images
-        ]
+        flat = images[..., 0] if images.shape[-1] == 1 else images  # as Pillow wants grey
+        resized = [np.asarray(Image.fromarray(image).resize(size, Image.BICUBIC)) for image in flat]
         images = np.stack(resized).reshape(len(images), *size, -1)
     if channels == 3 and images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)

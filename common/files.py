@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import json
 import os
 import time
 import zipfile
@@ -98,6 +99,12 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
+
+
+def write_json(path: Path, content) -> None:
+    """Write what JSON can hold, indented for people to read."""
+    with whole(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import dataclasses
 import io
-import json
 import os
 import platform
 import shutil
@@ -190,14 +189,15 @@ class Run:
         images: samples, uint8 (N, height, width, channels). loss: which one means, near zero, that a network has
         nothing left to learn, and the other nothing to learn from it; None if none does.
         """
-        if loss and self.metrics.get(loss, 1.0) < 0.02:
+        metrics = self.metrics  # read from the file
+        if loss and metrics.get(loss, 1.0) < 0.02:
             self.warn(
                 "discriminator wins",
                 f"the {loss.replace('_', ' ')} is near zero: the discriminator tells all images apart, and the "
                 "generator learns nothing from it; a smaller --learning_rate or more pictures may help",
             )
         variety = images.std(axis=0).mean() / self.data.images[:1000].std(axis=0).mean()
-        if self.metrics and variety < 0.25:
+        if metrics and variety < 0.25:
             self.warn(
                 "mode collapse",
                 "the samples are all alike: mode collapse; another --seed or a smaller --learning_rate may help",
@@ -273,8 +273,7 @@ class Run:
                 "keras": keras.__version__,
             },
         }
-        with files.whole(folder / "config.json") as file:
-            file.write((json.dumps(description, indent=2) + "\n").encode())
+        files.write_json(folder / "config.json", description)
         self._board = _tensorboard(folder / "tensorboard") if self.config.tensorboard else None
         self._status = ""
 

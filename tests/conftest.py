@@ -1,6 +1,7 @@
 """What all tests share: nothing from the network, nothing from the user's own folders, and small things to train on."""
 
 import contextlib
+import functools
 import http.server
 import os
 import resource
@@ -100,21 +101,27 @@ def tiny_run(_finished_run):
 
 
 @pytest.fixture
-def refusal(capsys):
-    """A function that runs dcgan_mnist.py with flags that it must refuse, and returns the one line that it says."""
+def refusal_of(capsys):
+    """A function that runs a script with flags that it must refuse, and returns the one line that it says."""
 
-    def run(*flags):
+    def run(script, *flags):
         capsys.readouterr()
         with pytest.raises(SystemExit) as leaving:
-            dcgan_mnist.main([str(flag) for flag in flags])
+            script.main([str(flag) for flag in flags])
         assert leaving.value.code == 2
         captured = capsys.readouterr()
         assert "Traceback" not in captured.out + captured.err
-        assert captured.err.startswith("dcgan_mnist.py: error: ")
+        assert captured.err.startswith(f"{Path(script.__file__).name}: error: ")
         assert captured.err.count("\n") == 1, captured.err
         return captured.err
 
     return run
+
+
+@pytest.fixture
+def refusal(refusal_of):
+    """The same for dcgan_mnist.py: called with the flags alone."""
+    return functools.partial(refusal_of, dcgan_mnist)
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import os
 import signal
@@ -57,19 +58,9 @@ def said(capsys):
 
 
 @pytest.fixture
-def refused(capsys):
+def refused(refusal_of):
     """A function that runs get_ckpt.py with flags that end in an error, and returns the one line that it says."""
-
-    def run(*flags):
-        with pytest.raises(SystemExit) as leaving:
-            get_ckpt.main([str(flag) for flag in flags])
-        assert leaving.value.code == 2
-        error = capsys.readouterr().err
-        assert error.startswith("get_ckpt.py: error: ")
-        assert error.count("\n") == 1, error
-        return error
-
-    return run
+    return functools.partial(refusal_of, get_ckpt)
 
 
 def leave(data, path):

@@ -1,5 +1,6 @@
 """The method: losses, tricks and the log-likelihood against closed forms, and what the command line makes of them."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import tensorflow as tf
 from scipy import stats
 
 import vanilla_gan
-from common import cli
 from vanilla_gan import Config
 
 SMALL = Config(width=16, latent_dim=8, batch_size=16, image_size=16, precision="float32")
@@ -26,7 +26,7 @@ def probability(logits):
 
 
 def make(**changes):
-    config = cli.dataclasses.replace(SMALL, **changes)
+    config = dataclasses.replace(SMALL, **changes)
     keras.utils.set_random_seed(0)
     networks = vanilla_gan.build(config, 1)
     return networks, tf.function(vanilla_gan.make_train_step(**networks, config=config))
@@ -48,7 +48,7 @@ def test_parameter_counts_of_the_default_networks():
 @pytest.mark.parametrize("generator", ["mlp", "transposed_conv"])
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3)])
 def test_networks_fit_each_other(generator, size, channels):
-    config = cli.dataclasses.replace(SMALL, generator=generator, image_size=size)
+    config = dataclasses.replace(SMALL, generator=generator, image_size=size)
     networks = vanilla_gan.build(config, channels)
     images = networks["generator"](tf.ones((2, 8)))
     assert images.shape == (2, size, size, channels)
@@ -219,20 +219,12 @@ def test_two_epochs_and_two_resumed_equal_four():
         (["--label_smoothing", "0.7"], "must lie between 0 and 0.5"),
     ],
 )
-def test_bad_settings(flags, words, capsys):
-    with pytest.raises(SystemExit) as leaving:
-        vanilla_gan.main([*TINY_FLAGS, *flags])
-    assert leaving.value.code == 2
-    line = capsys.readouterr().err
-    assert words in line
-    assert line.count("\n") == 1
+def test_bad_settings(flags, words, refusal_of):
+    assert words in refusal_of(vanilla_gan, *TINY_FLAGS, *flags)
     assert not Path("outputs").exists()
 
 
-def test_own_pictures_have_no_test_images_to_evaluate_on(tiny_folder, capsys):
+def test_own_pictures_have_no_test_images_to_evaluate_on(tiny_folder, refusal_of):
     folder = tiny_folder(count=20)
     vanilla_gan.main([*TINY_FLAGS, "--data", str(folder), "--name", "own"])
-    with pytest.raises(SystemExit) as leaving:
-        vanilla_gan.main(["--evaluate"])
-    assert leaving.value.code == 2
-    assert "has no test pictures" in capsys.readouterr().err
+    assert "has no test pictures" in refusal_of(vanilla_gan, "--evaluate")

@@ -33,7 +33,7 @@ def main(argv=None):
     judge = quality.Judge()
     data = datasets.load("mnist", 28)
     variants = [
-        compare_dcgan.ours(data, dataclasses.replace(DEFAULT, **changes), name, "ablate_dcgan")
+        compare_dcgan.ours(dcgan_mnist, data, dataclasses.replace(DEFAULT, **changes), name, "ablate_dcgan")
         for name, changes in VARIANTS.items()
     ]
     while any(variant.seconds < seconds for variant in variants):

@@ -10,6 +10,7 @@ Writes outputs/benchmarks/compare_dcgan.json and .png.
 """
 
 import argparse
+from types import ModuleType
 
 import keras
 import numpy as np
@@ -23,34 +24,25 @@ from common import cli, datasets, devices, latent_space, pictures, runs
 
 # Where the tutorial's samples first look like rough digits; how soon ours are as good is what we want to know.
 MILESTONE_IMAGES = 409_600
+BATCH_SIZE, LATENT_DIM = 256, 100  # the tutorial's
 
 
-def generator_sampler(generator, latent_dim: int):
-    """Return a function that makes so many images with a DCGAN's generator, always from the same latents."""
-
-    def sample(count: int) -> np.ndarray:
-        return dcgan_mnist.sample(generator, latent_space.draw(count, latent_dim, seed=1))
-
-    return sample
-
-
-def ours(data: datasets.Images, config: dcgan_mnist.Config, name: str, folder: str, until: float = np.inf) -> Contender:
-    """Return dcgan_mnist.py with the given settings, to be trained until it has seen so many images."""
+def ours(script: ModuleType, data: datasets.Images, config, name: str, folder: str, **ends) -> Contender:
+    """Return a script's network, dcgan_mnist's or gan_cifar10's, without classes; `ends` as for a Contender."""
     device = devices.setup(config)
-    state = dcgan_mnist.build(config, data.channels, classes=0)
-    step = device.compile(dcgan_mnist.make_train_step(**state, config=config, classes=0))
-    sample = generator_sampler(state["averaged_generator"], config.latent_dim)
-    return Contender(name, folder, data, config.batch_size, step, sample, state, until)
+    state = script.build(config, data.channels, classes=0)
+    step = device.compile(script.make_train_step(**state, config=config, classes=0))
+    sample = sampler(state["averaged_generator"], config.latent_dim)
+    return Contender(name, folder, data, config.batch_size, step, sample, state, **ends)
 
 
 def tutorial(data: datasets.Images, until: int) -> Contender:
     """Return the tutorial's two networks and its step: Adam with 1e-4, batches of 256, float32."""
     keras.config.set_dtype_policy("float32")
     keras.utils.set_random_seed(0)
-    batch_size, latent_dim = 256, 100
     generator = keras.Sequential(
         [
-            keras.Input((latent_dim,)),
+            keras.Input((LATENT_DIM,)),
             layers.Dense(7 * 7 * 256, use_bias=False),
             layers.BatchNormalization(),
             layers.LeakyReLU(),
@@ -78,22 +70,35 @@ def tutorial(data: datasets.Images, until: int) -> Contender:
         ]
     )
     optimizers = [keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4)]
-    optimizers[0].build(generator.trainable_variables)
-    optimizers[1].build(discriminator.trainable_variables)
+    return plain(data, "compare_dcgan", generator, discriminator, *optimizers, until=until, stops=(MILESTONE_IMAGES,))
+
+
+def plain(
+    data: datasets.Images,
+    folder: str,
+    generator: keras.Model,
+    discriminator: keras.Model,
+    generator_optimizer,
+    discriminator_optimizer,
+    **ends,
+) -> Contender:
+    """Return networks trained as the tutorial does it: one plain step a batch of 256; `ends` as for a Contender."""
+    generator_optimizer.build(generator.trainable_variables)
+    discriminator_optimizer.build(discriminator.trainable_variables)
     cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
 
     @tf.function
     def step(pixels, labels, number):
         images = pictures.to_signed(pixels)
-        latents = devices.normal((batch_size, latent_dim), 0, number)
+        latents = devices.normal((BATCH_SIZE, LATENT_DIM), 0, number)
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             fakes = generator(latents, training=True)
             real, fake = discriminator(images, training=True), discriminator(fakes, training=True)
             generator_loss = cross_entropy(tf.ones_like(fake), fake)
             discriminator_loss = cross_entropy(tf.ones_like(real), real) + cross_entropy(tf.zeros_like(fake), fake)
         for network, tape, loss, optimizer in (
-            (generator, generator_tape, generator_loss, optimizers[0]),
-            (discriminator, discriminator_tape, discriminator_loss, optimizers[1]),
+            (generator, generator_tape, generator_loss, generator_optimizer),
+            (discriminator, discriminator_tape, discriminator_loss, discriminator_optimizer),
         ):
             optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
         return {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
@@ -101,13 +106,20 @@ def tutorial(data: datasets.Images, until: int) -> Contender:
     saved = {
         "generator": generator,
         "discriminator": discriminator,
-        "generator_optimizer": optimizers[0],
-        "discriminator_optimizer": optimizers[1],
+        "generator_optimizer": generator_optimizer,
+        "discriminator_optimizer": discriminator_optimizer,
     }
-    sample = generator_sampler(generator, latent_dim)
-    return Contender(
-        "tutorial", "compare_dcgan", data, batch_size, step, sample, saved, until, stops=(MILESTONE_IMAGES,)
-    )
+    return Contender("tutorial", folder, data, BATCH_SIZE, step, sampler(generator, LATENT_DIM), saved, **ends)
+
+
+def sampler(generator, latent_dim: int):
+    """Return a function that makes so many images with a DCGAN's generator, always from the same latents."""
+
+    def sample(count: int) -> np.ndarray:
+        latents = latent_space.draw(count, latent_dim, seed=1)
+        return pictures.from_signed(devices.in_batches(generator, latents))
+
+    return sample
 
 
 @cli.one_line_errors
@@ -126,7 +138,7 @@ def main(argv=None):
     config = dcgan_mnist.Config()
     epochs = runs.epochs_of(config, len(data.images), dcgan_mnist.DEFAULT_STEPS)
     until = epochs * (len(data.images) // config.batch_size) * config.batch_size  # as the default command
-    contenders = [ours(data, config, "ours", "compare_dcgan", until), tutorial(data, images)]
+    contenders = [ours(dcgan_mnist, data, config, "ours", "compare_dcgan", until=until), tutorial(data, images)]
     quality.write_json("compare_dcgan", race.race(contenders, judge))
     race.draw(contenders, judge.floor, quality.FOLDER / "compare_dcgan.png")
     print(f"written to {quality.FOLDER / 'compare_dcgan.json'} and .png")

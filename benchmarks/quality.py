@@ -5,6 +5,9 @@ the same data, once, and kept in outputs/benchmarks/. So it compares runs of thi
 published figures, which are mostly in features of another network. Beside it stands the distance of real training
 images from the same test images: the best that a generator could hope for.
 
+For colour images it is also taken in the pooled features of InceptionV3 where get_ckpt.py has fetched it. That is
+Keras's network, trained anew for it, and Keras's way to enlarge images: not comparable with published FID either.
+
     python dcgan_mnist.py --sample 10000
     python -m benchmarks.quality --samples outputs/dcgan_mnist/latest/generated/samples.npz
 """
@@ -16,7 +19,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from common import checkpoints, cli, datasets, files
+import get_ckpt
+from common import checkpoints, cli, datasets, downloads, files
 
 FOLDER = Path("outputs/benchmarks")
 EPOCHS = {1: 5, 3: 12}  # of training the classifier, for grey and for colour
@@ -33,7 +37,7 @@ class Judge:
         classifier, self.accuracy = trained_classifier(train, test)
         self._network = keras.Model(classifier.inputs, [classifier.get_layer("features").output, *classifier.outputs])
         self._real = self._statistics(test.images[:count])[:2]
-        self.name, self.class_names = test.name, test.class_names
+        self.test, self.class_names = test, test.class_names
         self.real_count = min(count, len(test.images))
         self.floor = self.measure(train.images[:count])["frechet_distance"]
 
@@ -91,24 +95,66 @@ def trained_classifier(train: datasets.Images, test: datasets.Images) -> tuple[k
     return classifier, classifier.evaluate(test.images, test.labels, batch_size=500, verbose=0)[1]
 
 
+def inception_network() -> keras.Model | None:
+    """Return a network from pixels of 0 to 255, colour and of any size, to the 2,048 pooled features of InceptionV3.
+
+    Returns None if get_ckpt.py has not fetched its weights. Raises UserError if their file is not the published one.
+    """
+    weights = get_ckpt.NETWORKS["InceptionV3"]
+    if not weights.path.exists():
+        return None
+    if wrong := downloads.fault(weights.path, weights.digest):
+        raise cli.UserError(
+            f"{weights.path} is not the published file ({wrong}); python get_ckpt.py --force replaces it"
+        )
+    inception = keras.applications.InceptionV3(include_top=False, weights=None, pooling="avg")
+    inception.load_weights(weights.path)
+    inputs = keras.Input((None, None, 3))
+    images = layers.Resizing(299, 299)(layers.Rescaling(1 / 127.5, offset=-1)(inputs))
+    return keras.Model(inputs, inception(images))
+
+
+def inception_distance(network: keras.Model, images: np.ndarray, real: np.ndarray) -> float:
+    """Return the Fréchet distance of uint8 images (N, height, width, 3) in the features of `inception_network`."""
+
+    def statistics(images: np.ndarray, title: str) -> tuple:
+        starts = cli.progress(range(0, len(images), 50), title)
+        features = np.concatenate([network(images[start : start + 50], training=False) for start in starts])
+        return features.mean(axis=0, dtype=np.float64), np.cov(features, rowvar=False, dtype=np.float64)
+
+    return frechet_distance(*statistics(images, "InceptionV3, samples"), *statistics(real, "InceptionV3, real images"))
+
+
 @cli.one_line_errors
 def main(argv=None):
     """Judge the samples.npz that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=Path, required=True, help="a samples.npz, as --sample writes it")
-    parser.add_argument("--data", default="mnist", help="the real images: mnist or digits (%(default)s)")
+    parser.add_argument(
+        "--data", help="the real images: mnist, cifar10, digits or patches (mnist, or cifar10 if colour)"
+    )
+    parser.add_argument(
+        "--inception_count", type=int, default=2500, help="images of either kind for InceptionV3 (%(default)s)"
+    )
     arguments = parser.parse_args(argv)
     try:
         samples = files.read_npz(arguments.samples)
         images = samples["images"]
     except (ValueError, KeyError) as error:
         raise cli.UserError(f"--samples {arguments.samples}: {error}") from None
-    judge = Judge(arguments.data, images.shape[1])
-    result = {"samples": str(arguments.samples), "real_images": judge.name, "real_count": judge.real_count}
+    in_color = images.shape[-1] == 3
+    judge = Judge(arguments.data or ("cifar10" if in_color else "mnist"), images.shape[1])
+    result = {"samples": str(arguments.samples), "real_images": judge.test.name, "real_count": judge.real_count}
     result |= {"sample_count": len(images), "classifier_accuracy": judge.accuracy, "floor": judge.floor}
     result |= judge.measure(images, samples.get("labels"))
+    if in_color and (inception := inception_network()):
+        count = min(arguments.inception_count, len(images), judge.real_count)
+        result["inception_count"] = count
+        result["inception_distance"] = inception_distance(inception, images[:count], judge.test.images[:count])
     for name, value in result.items():
-        print(f"{name.replace('_', ' '):20} {value:.4g}" if isinstance(value, float) else f"{name:20} {value}")
+        print(f"{name.replace('_', ' '):20} {f'{value:.4g}' if isinstance(value, float) else value}")
+    if "inception_distance" in result:
+        print("inception distance: in Keras's InceptionV3 and so not comparable with published FID")
     write_json("quality", result)
 
 

@@ -28,7 +28,8 @@ class Contender:
 
     folder: the race's, below outputs/benchmarks/. step: trains on uint8 images, labels and the step's number, and
     returns losses by name. sample: makes so many images, uint8. saved: all that its checkpoint must hold.
-    until: images after which it has arrived. stops: numbers of images at which it is measured in any case.
+    until, until_seconds: images or seconds after which it has arrived. stops: numbers of images at which it is
+    measured in any case.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Contender:
     sample: Callable[[int], np.ndarray]
     saved: dict
     until: float = np.inf
+    until_seconds: float = np.inf
     stops: tuple[int, ...] = ()
 
     def __post_init__(self):
@@ -62,8 +64,8 @@ class Contender:
 
     @property
     def has_arrived(self) -> bool:
-        """Whether it has seen all images that it should."""
-        return self.images >= self.until
+        """Whether it has seen all images that it should, or had all its time."""
+        return self.images >= self.until or self.seconds >= self.until_seconds
 
     def train(self, seconds: float) -> None:
         """Train for some seconds of its clock, or until its next stop."""
@@ -88,7 +90,8 @@ class Contender:
         """Whether to measure now: ever more rarely, as a plot over the logarithm of time needs it."""
         last = self.points[-1]["seconds"] if self.points else 0.0
         wait = min(max(0.4 * last, TURN_SECONDS), 600.0)
-        return self.has_arrived or self.images in self.stops or self.seconds >= last + wait
+        is_shown = any(last < second <= self.seconds for second in SHOWN_AT)
+        return self.has_arrived or is_shown or self.images in self.stops or self.seconds >= last + wait
 
     def measure(self, judge: quality.Judge, **more) -> None:
         """Note the distance of 10,000 images, keep some for the plot, and save. more: further figures to note."""

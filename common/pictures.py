@@ -1,6 +1,7 @@
 """Pixel ranges, grids, GIFs and curves."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -24,7 +25,7 @@ def from_signed(images) -> np.ndarray:
     return np.clip(np.rint((np.asarray(images, np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
-def grid(images: np.ndarray, columns: int, row_names: tuple[str, ...] = ()) -> np.ndarray:
+def grid(images: np.ndarray, columns: int, row_names: Sequence[str] = ()) -> np.ndarray:
     """Lay uint8 images (N, height, width, channels) out in rows, with a name before each row if given.
 
     Small images are enlarged, pixel for pixel, to about 56. Returns uint8 (height, width, 3).

@@ -80,9 +80,17 @@ class StoredRun:
         return path
 
     def save_samples(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
-        """Write uint8 images (N, height, width, channels), and labels if given, as samples.npz, and a grid of them."""
-        shown = images[:MOST_SHOWN]
-        pictures.save_png(self.generated / "grid.png", pictures.grid(shown, int(np.ceil(np.sqrt(len(shown))))))
+        """Write uint8 images (N, height, width, channels), and labels if given, as samples.npz, and a grid of them.
+
+        Of several classes the grid has a row for each, with its name.
+        """
+        shown = np.arange(min(len(images), MOST_SHOWN))
+        columns, row_names = int(np.ceil(np.sqrt(len(shown)))), ()
+        classes, counts = np.unique(labels[shown] if labels is not None else 0, return_counts=True)
+        if len(classes) > 1:
+            columns, row_names = counts.min(), [self.class_names[label] for label in classes]
+            shown = np.concatenate([shown[labels[shown] == label][:columns] for label in classes])
+        pictures.save_png(self.generated / "grid.png", pictures.grid(images[shown], columns, row_names))
         with files.whole(self.generated / "samples.npz") as file:
             np.savez_compressed(file, images=images, **({} if labels is None else {"labels": labels}))
 

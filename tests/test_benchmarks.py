@@ -1,10 +1,12 @@
 """The yardstick itself: the Fréchet distance against closed forms, and the classes that it counts."""
 
+import keras
 import numpy as np
 import pytest
 
+import get_ckpt
 from benchmarks import quality, report
-from common import datasets
+from common import cli, datasets
 
 
 def test_distance_of_equal_gaussians_is_zero():
@@ -48,3 +50,22 @@ def test_the_judge_tells_digits_from_noise_and_right_labels_from_wrong_ones():
     assert judge.measure(test.images, (test.labels + 1) % 10)["label_agreement"] < 0.2
     noise = np.random.default_rng(0).integers(0, 256, test.images.shape, np.uint8)
     assert judge.measure(noise)["frechet_distance"] > 5 * judge.floor
+
+
+def test_inception_is_used_only_if_its_published_file_is_here():
+    assert quality.inception_network() is None
+    path = get_ckpt.NETWORKS["InceptionV3"].path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"something else")
+    with pytest.raises(cli.UserError, match="is not the published file"):
+        quality.inception_network()
+
+
+def test_distance_in_the_features_of_another_network():
+    random = np.random.default_rng(0)
+    inputs = keras.Input((None, None, 3))
+    network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+    dark, light = (random.integers(low, low + 50, (120, 8, 8, 3), np.uint8) for low in (0, 100))
+    assert quality.inception_distance(network, dark, dark) == pytest.approx(0, abs=1e-6)
+    expected = 3 * 100**2  # the means of three channels; their variances are alike
+    assert quality.inception_distance(network, light, dark) == pytest.approx(expected, rel=0.02)

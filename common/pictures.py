@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from common.files import whole
 
 MOST_FRAMES = 32
-MOST_COLORS = 32  # in a frame of a GIF of grids; with 256 it would be three times as large
+MOST_GREYS = 32  # in a frame of a GIF of grey grids; with 256 it would be three times as large
 
 
 def to_signed(pixels) -> tf.Tensor:
@@ -72,8 +72,11 @@ def save_gif_of_files(path: Path, sources: list[Path]) -> None:
     frames = []
     for index in chosen:
         with Image.open(sources[index]) as image:
-            few_colors = image.convert("RGB").quantize(MOST_COLORS, dither=Image.Dither.NONE)
-            frames.append(np.asarray(few_colors.convert("RGB")))
+            frame = np.asarray(image.convert("RGB"))
+            if (frame == frame[..., :1]).all():
+                few_greys = Image.fromarray(frame).quantize(MOST_GREYS, dither=Image.Dither.NONE)
+                frame = np.asarray(few_greys.convert("RGB"))
+            frames.append(frame)
     save_gif(path, frames, milliseconds=150, rest=2000)
 
 

@@ -7,6 +7,7 @@ import pickle
 import tarfile
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,14 @@ class Images:
 
     images: uint8 (N, height, width, channels), channels 1 or 3. labels: int32 (N,), all 0 without classes.
     class_names: by label; empty without classes. name: where they come from, for people to read.
+    files: of a folder's pictures, where in it they lie; else empty.
     """
 
     images: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
     name: str
+    files: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -268,11 +271,31 @@ def _folder(data: str, image_size: int, channels: int) -> Images:
     if channels == 0 and (images == images[..., :1]).all():
         images = images[..., :1]
     parts = [path.relative_to(folder).parts for path, _ in pairs]
+    within = tuple("/".join(inner) for inner in parts)
     names = sorted({inner[0] for inner in parts})
     if len(names) < 2 or any(len(inner) < 2 for inner in parts):
-        return Images(images, np.zeros(len(images), np.int32), (), str(folder))
+        return Images(images, np.zeros(len(images), np.int32), (), str(folder), within)
     labels = np.array([names.index(inner[0]) for inner in parts], np.int32)
-    return Images(images, labels, tuple(names), str(folder))
+    return Images(images, labels, tuple(names), str(folder), within)
+
+
+def read_pictures(paths: Sequence[str | Path], image_size: int, channels: int) -> np.ndarray:
+    """Read single pictures as those of a folder are read: uint8 (N, image_size, image_size, channels).
+
+    channels: 1 or 3. Raises UserError for the first that cannot be read.
+    """
+    found = []
+    for path in map(Path, paths):
+        try:
+            if not path.is_file():
+                raise UserError(
+                    f"{path} (a folder; give the files in it)" if path.is_dir() else f"{path} (no such file)"
+                )
+            found.append(read_picture(path, image_size))
+        except (UserError, OSError) as error:  # OSError of a name too long
+            reason = error if isinstance(error, UserError) else f"{path} ({(error.strerror or str(error)).lower()})"
+            raise UserError(f"cannot read {reason}") from None
+    return _converted(np.stack(found), image_size, channels)
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Latents, the random numbers that generators start from, and walks between them."""
 
+import warnings
+
 import numpy as np
 
 
@@ -20,10 +22,47 @@ def spherical_walk(start: np.ndarray, end: np.ndarray, steps: int) -> np.ndarray
     return (np.sin((1.0 - part) * angle) * start + np.sin(part * angle) * end) / np.sin(angle)
 
 
+def straight_walk(start: np.ndarray, end: np.ndarray, steps: int) -> np.ndarray:
+    """Return `steps` codes along the line from each start to its end, without the end; shapes as `spherical_walk`."""
+    part = np.linspace(0.0, 1.0, steps, endpoint=False, dtype=np.float32)[:, None, None]
+    return (1.0 - part) * start + part * end
+
+
 def round_trips(count: int, latent_dim: int, seed: int) -> np.ndarray:
     """Return the latents of `count` walkers on their way to four stations and back to the first.
 
     Returns (64, count, latent_dim): sixteen steps from each station to the next.
     """
-    stations = [draw(count, latent_dim, seed + number) for number in range(4)]
-    return np.concatenate([spherical_walk(stations[k], stations[(k + 1) % 4], 16) for k in range(4)])
+    return round_trip([draw(count, latent_dim, seed + number) for number in range(4)], spherical_walk)
+
+
+def round_trip(stations, walk) -> np.ndarray:
+    """Return the way from each of four stations to the next, and from the last to the first.
+
+    stations: four arrays (count, latent_dim). walk: `spherical_walk` or `straight_walk`.
+    Returns (64, count, latent_dim): sixteen steps from each station to the next.
+    """
+    return np.concatenate([walk(stations[k], stations[(k + 1) % 4], 16) for k in range(4)])
+
+
+def fit_mixture(codes, seed: int) -> dict[str, np.ndarray]:
+    """Fit a mixture of at most 20 Gaussians to codes (N, code_size): its weights, means and covariances.
+
+    Ghosh et al. 2020 (arXiv:1903.12436), section 4: a density of the codes, estimated after the training.
+    """
+    from sklearn.mixture import GaussianMixture  # takes a second to import
+
+    few = np.random.default_rng(seed).permutation(codes)[:20_000]
+    components = min(20, max(1, len(few) // (2 * codes.shape[-1])))
+    with warnings.catch_warnings(action="ignore"):  # it says so where it has not converged, which matters little
+        mixture = GaussianMixture(components, reg_covar=1e-3, max_iter=50, random_state=seed).fit(few)
+    return {"weights": mixture.weights_, "means": mixture.means_, "covariances": mixture.covariances_}
+
+
+def draw_from_mixture(weights, means, covariances, count: int, seed: int) -> np.ndarray:
+    """Draw codes, float32 (count, code_size), from a mixture of Gaussians."""
+    random = np.random.default_rng(seed)
+    chosen = random.choice(len(weights), count, p=np.divide(weights, np.sum(weights)))
+    normal = random.standard_normal((count, means.shape[-1]))
+    codes = means[chosen] + np.einsum("nij,nj->ni", np.linalg.cholesky(covariances)[chosen], normal)
+    return codes.astype(np.float32)

@@ -25,6 +25,16 @@ def from_signed(images) -> np.ndarray:
     return np.clip(np.rint((np.asarray(images, np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
+def to_unit(pixels) -> tf.Tensor:
+    """Turn uint8 pixels into numbers in [0, 1], the range of autoencoder.py and vae.py."""
+    return tf.cast(pixels, tf.float32) / 255.0
+
+
+def from_unit(images) -> np.ndarray:
+    """Images in [0, 1] as uint8, rounded; the inverse of `to_unit`."""
+    return np.clip(np.rint(np.asarray(images, np.float32) * 255.0), 0, 255).astype(np.uint8)
+
+
 def grid(images: np.ndarray, columns: int, row_names: Sequence[str] = ()) -> np.ndarray:
     """Lay uint8 images (N, height, width, channels) out in rows, with a name before each row if given.
 
@@ -48,6 +58,29 @@ def grid(images: np.ndarray, columns: int, row_names: Sequence[str] = ()) -> np.
     for row, name in enumerate(row_names[:rows]):
         draw.text((6, (row + 0.5) * (height * zoom + border)), name, (255, 255, 255), font, anchor="lm")
     return np.concatenate([np.asarray(margin), sheet], axis=1)
+
+
+def table(images: np.ndarray, column_names: list[str], row_names: list[str], marked: list[bool]) -> np.ndarray:
+    """Lay uint8 images (rows, columns, height, width, channels) out under names, with a name behind each row.
+
+    marked: the rows whose names are in red instead of white. Returns uint8 (height, width, 3).
+    """
+    rows, columns = images.shape[:2]
+    sheet = grid(images.reshape(rows * columns, *images.shape[2:]), columns)
+    font = ImageFont.load_default(size=16)
+    width = 20 + max(
+        sheet.shape[1] + int(max(map(font.getlength, row_names))),
+        int(sheet.shape[1] / columns * (columns - 0.5) + max(map(font.getlength, column_names))),
+    )
+    page = Image.new("RGB", (width, 24 + sheet.shape[0]), (32, 32, 32))
+    page.paste(Image.fromarray(sheet), (0, 24))
+    draw = ImageDraw.Draw(page)
+    for column, name in enumerate(column_names):
+        draw.text(((column + 0.5) * sheet.shape[1] / columns, 12), name, (255, 255, 255), font, anchor="mm")
+    for row, (name, is_marked) in enumerate(zip(row_names, marked, strict=True)):
+        place = (sheet.shape[1] + 10, 24 + (row + 0.5) * sheet.shape[0] / rows)
+        draw.text(place, name, (255, 96, 96) if is_marked else (255, 255, 255), font, anchor="lm")
+    return np.asarray(page)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:

@@ -236,6 +236,32 @@ def test_subfolders_are_classes_in_the_order_of_their_names(tiny_folder):
     assert data.labels.tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
 
 
+def test_pictures_of_a_folder_keep_the_names_of_their_files(tiny_folder):
+    folder = tiny_folder(count=2)
+    assert datasets.load(str(folder), 16).files == ("left/000.png", "left/001.png", "right/000.png", "right/001.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_single_picture_is_read_as_in_a_folder(tiny_folder, channels):
+    folder = tiny_folder(count=3, size=30)
+    data = datasets.load(str(folder), 16, channels=channels)
+    again = datasets.read_pictures([folder / file for file in data.files], 16, channels)
+    assert np.array_equal(again, data.images)
+
+
+def test_a_single_picture_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    for path, words in (
+        (tmp_path / "broken.png", "broken.png (not a picture)"),
+        (tmp_path / "nowhere.png", "nowhere.png (no such file)"),
+        (tmp_path, "(a folder; give the files in it)"),
+        ("x" * 300, "(file name too long)"),
+    ):
+        with pytest.raises(cli.UserError) as told:
+            datasets.read_pictures([path], 16, 1)
+        assert words in str(told.value)
+
+
 def test_one_subfolder_or_loose_pictures_are_no_classes(tiny_folder):
     folder = tiny_folder(count=2, classes=("only",))
     assert datasets.load(str(folder), 16).class_names == ()

@@ -218,6 +218,15 @@ def test_values_out_of_range_are_clipped():
     assert pictures.from_signed([-9.0, 9.0]).tolist() == [0, 255]
 
 
+def test_all_256_values_survive_the_way_to_the_unit_range_and_back():
+    values = np.arange(256, dtype=np.uint8)
+    unit = pictures.to_unit(values)
+    assert unit.dtype == tf.float32
+    assert (float(unit[0]), float(unit[-1])) == (0.0, 1.0)
+    assert np.array_equal(pictures.from_unit(unit), values)
+    assert pictures.from_unit([-9.0, 0.499, 9.0]).tolist() == [0, 127, 255]
+
+
 def test_a_grid_goes_by_rows_and_enlarges_pixel_for_pixel():
     images = np.arange(1, 6, dtype=np.uint8)[:, None, None, None] * np.full((28, 28, 3), 10, np.uint8)
     sheet = pictures.grid(images, 3)
@@ -248,6 +257,20 @@ def test_row_names_stand_left_of_their_rows():
     assert np.array_equal(named[:, margin:], plain)
     assert named[:60, :margin].max() > 200  # letters
     assert named[60:, :margin].max() == 32  # none
+
+
+def test_a_table_names_columns_above_and_rows_behind_and_marks_some():
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 28, 28, 1)).astype(np.uint8)
+    sheet = pictures.table(images, ["in", "out"], ["1.0 a.png", "", "9.0 b.png"], [False, False, True])
+    grid = pictures.grid(images.reshape(6, 28, 28, 1), 2)
+    height, width, _ = grid.shape
+    assert np.array_equal(sheet[24:, :width], grid)
+    assert sheet[:24, : width // 2].max() > 200  # "in"
+    names = sheet[24:, width:].astype(int)
+    first, second, third = names[: height // 3], names[height // 3 : 2 * height // 3], names[2 * height // 3 :]
+    assert (first.max(axis=(0, 1)) > 200).all()
+    assert (second == 32).all()
+    assert third[..., 0].max() > 200 > third[..., 1].max()  # red
 
 
 @pytest.mark.parametrize("identical", [True, False])

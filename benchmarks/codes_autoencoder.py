@@ -1,0 +1,78 @@
+"""What do the nearest codes of autoencoder.py show? Precision at 10, by class, beside codes made in plainer ways.
+
+Of each test picture the ten training pictures with the nearest codes are looked up; precision is the share of them that
+show its class. Beside a run with --code binary stand as many bits of PCA (the sign of each component), and the pixels
+themselves. Writes outputs/benchmarks/codes_autoencoder.json.
+
+    python autoencoder.py --code binary --name bits
+    python -m benchmarks.codes_autoencoder --run outputs/autoencoder/bits
+"""
+
+import argparse
+import time
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+import autoencoder
+from benchmarks import quality
+from common import cli, datasets, pictures, stored
+
+
+def precision(distances_to, queries, labels, query_labels, title: str, count: int = 10) -> dict:
+    """Return the mean share of each class's own pictures among the `count` nearest, and milliseconds for a search.
+
+    distances_to: returns the distances (N,) of a query to all pictures, whose labels are `labels`.
+    """
+    hits, start = [], time.perf_counter()
+    for query in cli.progress(queries, title):
+        nearest = np.argpartition(distances_to(query), count)[:count]
+        hits.append(labels[nearest])
+    milliseconds = 1000 * (time.perf_counter() - start) / len(queries)
+    shares = (np.stack(hits) == query_labels[:, None]).mean(axis=-1)
+    by_class = [float(shares[query_labels == label].mean()) for label in np.unique(query_labels)]
+    return {"codes": title, "precision": float(shares.mean()), "by_class": by_class, "milliseconds": milliseconds}
+
+
+@cli.one_line_errors
+def main(argv=None):
+    """Measure the run that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", default="latest", help="a run of autoencoder.py with --code binary (%(default)s)")
+    config = stored.configure(autoencoder.Config, ["--run", parser.parse_args(argv).run, "--evaluate"], "")
+    if config.code != "binary":
+        raise cli.UserError(f"{config.run} has codes of real numbers; give a run with --code binary")
+    run = stored.StoredRun(config.run)
+    encoder = autoencoder.build_encoder(config, run.channels)
+    run.restore(encoder=encoder)
+    kept = autoencoder.read_codes(run)["codes"]
+    train, test = (datasets.load(config.data, config.image_size, split, run.channels) for split in ("train", "test"))
+    run.check_data(train)
+
+    codes = autoencoder.encode(encoder, pictures.to_unit(test.images))
+    pixels, test_pixels = (part.images.reshape(len(part.images), -1) / np.float32(255) for part in (train, test))
+    pca = PCA(config.code_size, random_state=0).fit(pixels)
+    signs, test_signs = np.packbits(pca.transform(pixels) > 0, axis=-1), pca.transform(test_pixels)
+    norms = (pixels**2).sum(axis=-1)
+    rows = [
+        precision(search, queries, train.labels, test.labels, title)
+        for title, search, queries in (
+            (
+                f"{config.code_size} bits of autoencoder.py",
+                lambda it: autoencoder.code_distances(kept, it, config),
+                codes,
+            ),
+            (f"{config.code_size} bits of PCA", lambda it: autoencoder.code_distances(signs, it, config), test_signs),
+            ("pixels", lambda it: norms - 2 * pixels @ it, test_pixels),
+        )
+    ]
+    print(f"{'precision at 10':28} mean   {'  '.join(f'{name:>5}' for name in test.class_names)}   ms")
+    for row in rows:
+        shares = "  ".join(f"{share:.3f}" for share in row["by_class"])
+        print(f"{row['codes']:28} {row['precision']:.3f}  {shares}   {row['milliseconds']:.2f}")
+    result = {"run": config.run, "pictures": len(train.images), "class_names": test.class_names, "rows": rows}
+    quality.write_json("codes_autoencoder", result)
+
+
+if __name__ == "__main__":
+    main()

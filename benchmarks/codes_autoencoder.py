@@ -45,7 +45,7 @@ def main(argv=None):
     run = stored.StoredRun(config.run)
     encoder = autoencoder.build_encoder(config, run.channels)
     run.restore(encoder=encoder)
-    kept = autoencoder.read_codes(run)["codes"]
+    kept = run.arrays("codes.npz")["codes"]
     train, test = (datasets.load(config.data, config.image_size, split, run.channels) for split in ("train", "test"))
     run.check_data(train)
 

@@ -173,6 +173,24 @@ def tricks(result: dict) -> list[str]:
     return lines
 
 
+def nearest_codes(result: dict) -> list[str]:
+    """Return the section on what the nearest codes of autoencoder.py show."""
+    names = result["class_names"]
+    lines = [
+        "## What the nearest codes of autoencoder.py show",
+        "",
+        f"`python -m benchmarks.codes_autoencoder`: of each test picture the ten nearest among {result['pictures']:,}",
+        "training pictures; the share of them that show its class, over all and by class, and the time of a search.",
+        "",
+        f"| | all | {' | '.join(names)} | ms |",
+        "|---" * (len(names) + 3) + "|",
+    ]
+    for row in result["rows"]:
+        shares = " | ".join(f"{share:.3f}" for share in (row["precision"], *row["by_class"]))
+        lines.append(f"| {row['codes']} | {shares} | {row['milliseconds']:.1f} |")
+    return lines
+
+
 def main():
     """Write docs/results.md from all results that are there."""
     machine = f"{processor()}, {os.cpu_count()} cores"
@@ -188,6 +206,7 @@ def main():
         "speed": speed,
         "tricks_vanilla": tricks,
         "compare_cifar10": comparison_in_color,
+        "codes_autoencoder": nearest_codes,
     }
     for name, section in sections.items():
         path = FOLDER / f"{name}.json"

@@ -50,6 +50,16 @@ class StoredRun:
         if checkpoints.restore(self.folder / "checkpoints", saved) is None:
             raise UserError(f"{self.folder} has no checkpoint yet; train it further with --resume {self.folder}")
 
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Return what the end of the training wrote as the .npz file `name`. Raises UserError if it cannot be read."""
+        path = self.folder / name
+        if not path.exists():
+            raise UserError(f"{path} is written when the training ends; end it with --resume {self.folder}")
+        try:
+            return files.read_npz(path)
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); write it anew with --resume {self.folder}") from None
+
     def check_data(self, data: Images) -> None:
         """Raise UserError if `data` is not what the run was trained on."""
         if data.digest != self.digest:

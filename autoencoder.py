@@ -254,7 +254,8 @@ def write_codes(path: Path, encoder, decoder, data: datasets.Images, config: Con
     for step, pixels in enumerate(cli.progress(np.array_split(data.images, -(-len(data.images) // 1000)), "coding")):
         images = pictures.to_unit(pixels)
         codes.append(encode(encoder, images))
-        errors.append(squared_errors(images, decode(decoder, encode(encoder, seen(images, config, step)), config)))
+        of_seen = encode(encoder, seen(images, config, step)) if config.kind == "denoising" else codes[-1]
+        errors.append(squared_errors(images, decode(decoder, of_seen, config)))
     codes = np.concatenate(codes)
     with files.whole(path) as file:
         np.savez(

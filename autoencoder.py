@@ -274,7 +274,8 @@ def code_distances(stored_codes, code, config: Config) -> np.ndarray:
     Bits: how many differ (Hamming distance). Real numbers: Euclidean.
     """
     if config.code == "binary":
-        return np.bitwise_count(stored_codes ^ np.packbits(code > 0)).sum(axis=-1, dtype=np.int64)
+        different = np.bitwise_count(stored_codes ^ np.packbits(code > 0))
+        return different.sum(axis=-1, dtype=np.uint16)  # small integers are sorted fastest
     return np.linalg.norm(stored_codes - code, axis=-1)
 
 
@@ -320,9 +321,9 @@ def reconstruct(config: Config, encoder, decoder, run: stored.StoredRun, trainin
         for index in order
     ]
     files.write_json(run.generated / "reconstructions.json", result)
-    columns = {"input": images, "with noise": shown, "output": outputs}
+    columns = {"input": images, "noisy": shown, "output": outputs}
     if shown is images:
-        del columns["with noise"]
+        del columns["noisy"]
     sheet = np.stack([pictures.from_unit(column) for column in columns.values()], axis=1)[order]
     names = [f"{row['squared_error']:.1f}  {Path(row['file']).name}{'  odd' if row['odd'] else ''}" for row in result]
     sheet = pictures.table(sheet[:MOST_ROWS], list(columns), names[:MOST_ROWS], [row["odd"] for row in result])

@@ -30,8 +30,6 @@ from common import cli, datasets, devices, files, latent_space, pictures, runs, 
 GRID_COLUMNS = 10
 DEFAULT_STEPS = 8_000
 NEAREST = 10
-MOST_ROWS = 100  # of reconstructions.png
-ODD = 0.999  # a picture is odd if its error is above that of so many of the training pictures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -308,30 +306,11 @@ def reconstruct(config: Config, encoder, decoder, run: stored.StoredRun, trainin
     images = pictures.to_unit(datasets.read_pictures(config.reconstruct, config.image_size, run.channels))
     shown = images if config.as_they_are else seen(images, config)
     outputs = decode(decoder, encode(encoder, shown), config)
-    errors = squared_errors(images, outputs)
-    typical = np.searchsorted(np.sort(training_errors), errors) / len(training_errors)
-    order = np.argsort(-errors)
-    result = [
-        {
-            "file": config.reconstruct[index],
-            "squared_error": round(float(errors[index]), 3),
-            "training_pictures_with_less": round(float(typical[index]), 4),
-            "odd": bool(typical[index] >= ODD),
-        }
-        for index in order
-    ]
-    files.write_json(run.generated / "reconstructions.json", result)
     columns = {"input": images, "noisy": shown, "output": outputs}
     if shown is images:
         del columns["noisy"]
-    sheet = np.stack([pictures.from_unit(column) for column in columns.values()], axis=1)[order]
-    names = [f"{row['squared_error']:.1f}  {Path(row['file']).name}{'  odd' if row['odd'] else ''}" for row in result]
-    sheet = pictures.table(sheet[:MOST_ROWS], list(columns), names[:MOST_ROWS], [row["odd"] for row in result])
-    pictures.save_png(run.generated / "reconstructions.png", sheet)
-    print("squared error   more than that of   file")
-    for row in result:
-        share = f"{row['training_pictures_with_less']:.1%} of training"
-        print(f"{row['squared_error']:13.2f}   {share:>17}   {row['file']}{'   ODD' if row['odd'] else ''}")
+    columns = {name: pictures.from_unit(column) for name, column in columns.items()}
+    run.save_reconstructions(config.reconstruct, columns, squared_errors(images, outputs), training_errors)
 
 
 def find_nearest(config: Config, encoder, run: stored.StoredRun, codes: dict[str, np.ndarray]) -> None:
@@ -414,26 +393,7 @@ def evaluate(config: Config, encoder, decoder, run: stored.StoredRun, training_c
         "denoised_psnr": f"PSNR in dB, of images with {config.noise} noise of {config.noise_level}",
         "linear_accuracy": "share of the images that a linear classifier gets right",
     }
-    tell(result, titles)
-
-
-def tell(result: dict, titles: dict[str, str]) -> None:
-    """Print an evaluation for people to read."""
-    for name, title in titles.items():
-        if name in result:
-            print(f"{title}:")
-            for what, figure in result[name].items():
-                print(f"  {what:16} {figure:.4g}")
-    print("the code, its numbers rounded, beside JPEG without its headers:")
-    print("  code: bits of an image, PSNR in dB   JPEG: PSNR at as many bits, bits at the same PSNR")
-    sizes, qualities = ([row[name] for row in result["jpeg"]] for name in ("bits", "psnr"))
-    for row in result["code"]:
-        quality = f"{np.interp(row['bits'], sizes, qualities):.1f}"
-        if row["bits"] < sizes[0]:
-            quality = "never so few"
-        print(
-            f"  {row['bits']:9.0f} {row['psnr']:16.1f} {quality:>29} {np.interp(row['psnr'], qualities, sizes):20.0f}"
-        )
+    yardsticks.tell(result, titles)
 
 
 @cli.one_line_errors

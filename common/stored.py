@@ -12,6 +12,8 @@ from common.cli import UserError
 from common.datasets import Images
 
 MOST_SHOWN = 400  # samples in grid.png
+MOST_ROWS = 100  # of reconstructions.png
+ODD = 0.999  # a picture is odd if its error is above that of so many of the training pictures
 
 
 def configure(config_class: type, argv: list[str] | None, description: str):
@@ -103,6 +105,34 @@ class StoredRun:
         pictures.save_png(self.generated / "grid.png", pictures.grid(images[shown], columns, row_names))
         with files.whole(self.generated / "samples.npz") as file:
             np.savez_compressed(file, images=images, **({} if labels is None else {"labels": labels}))
+
+    def save_reconstructions(self, paths, columns: dict[str, np.ndarray], errors, training_errors) -> None:
+        """Write and tell the squared errors of the user's pictures, the largest first, and which of them are odd.
+
+        paths: (N,). columns: what to show of each, uint8 (N, height, width, channels), by the columns' names.
+        errors: (N,). training_errors: those of the training pictures, to compare with.
+        """
+        shares = np.searchsorted(np.sort(training_errors), errors) / len(training_errors)
+        order = np.argsort(-errors)
+        rows = [
+            {
+                "file": str(paths[index]),
+                "squared_error": round(float(errors[index]), 3),
+                "training_pictures_with_less": round(float(shares[index]), 4),
+                "odd": bool(shares[index] >= ODD),
+            }
+            for index in order
+        ]
+        files.write_json(self.generated / "reconstructions.json", rows)
+        print("squared error   more than that of   file")
+        for row in rows:
+            share = f"{row['training_pictures_with_less']:.1%} of training"
+            print(f"{row['squared_error']:13.2f}   {share:>17}   {row['file']}{'   ODD' if row['odd'] else ''}")
+        rows, order = rows[:MOST_ROWS], order[:MOST_ROWS]
+        images = np.stack(list(columns.values()), axis=1)[order]
+        names = [f"{row['squared_error']:.1f}  {Path(row['file']).name}{'  odd' if row['odd'] else ''}" for row in rows]
+        table = pictures.table(images, list(columns), names, [row["odd"] for row in rows])
+        pictures.save_png(self.generated / "reconstructions.png", table)
 
     def save_walk(self, frames: np.ndarray) -> None:
         """Write the images of 16 walkers, uint8 (64, 16, height, width, channels), as walk.gif and walk.png."""

@@ -73,3 +73,25 @@ def linear_accuracy(features, labels, test_features, test_labels) -> float:
     with warnings.catch_warnings(action="ignore"):  # on pixels it has not converged by then, but no longer improves
         classifier.fit(features, labels)
     return float(classifier.score(test_features, test_labels))
+
+
+def tell(result: dict, titles: dict[str, str]) -> None:
+    """Print an evaluation for people to read.
+
+    result: figures by name, under the names of `titles`; "code", a list of bits and PSNR; "jpeg", from `jpeg_curve`.
+    """
+    for name, title in titles.items():
+        if name in result:
+            print(f"{title}:")
+            for what, figure in result[name].items():
+                print(f"  {what:16} {figure:.4g}")
+    print("the code, its numbers rounded, beside JPEG without its headers:")
+    print("  code: bits of an image, PSNR in dB   JPEG: PSNR at as many bits, bits at the same PSNR")
+    sizes, qualities = ([row[name] for row in result["jpeg"]] for name in ("bits", "psnr"))
+    for row in result["code"]:
+        quality = f"{np.interp(row['bits'], sizes, qualities):.1f}"
+        if row["bits"] < sizes[0]:
+            quality = "never so few"
+        print(
+            f"  {row['bits']:9.0f} {row['psnr']:16.1f} {quality:>29} {np.interp(row['psnr'], qualities, sizes):20.0f}"
+        )

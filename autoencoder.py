@@ -51,9 +51,9 @@ class Config(cli.PictureConfig):
     code: Literal["real", "binary"] = "real"
     """A code of real numbers, or of bits (Salakhutdinov and Hinton 2009)."""
     code_size: cli.Positive = 32
-    """Numbers, or bits, in a code; the papers have 30 for MNIST, and 32 to 128 bits for texts."""
+    """Numbers, or bits, in a code; the papers have 30 for MNIST, and 32 bits, for example, for texts."""
     code_noise: Annotated[float, cli.Between(0.0, 10.0)] = 0.1
-    """Noise on the code in training, against its own standard deviation of 1; for bits, the paper has 4."""
+    """Noise on the code in training, against its own standard deviation of 1."""
     width: cli.Positive = 16
     """Channels of the first convolution, twice as many in the second; --network dense has 32 times as many units."""
     epochs: Annotated[cli.Count, cli.MayChange] = 0

@@ -40,6 +40,8 @@ DEFAULT_LAYERS = {
     "Xception": "block8_sepconv2_act",
 }
 FRAMES = 32  # of ascent.gif, at most, besides the last
+COLOR = 0.5  # of the gradient's colour that is kept
+NEIGHBOURHOOD = 64  # pixels over which the gradient's strength is evened out
 GUIDE_SIDE = 256  # the guide's longer side, at most, in pixels
 ZOOM_STEPS = 0.25  # of --steps, in each frame of a zoom after the first
 ZOOM_OCTAVES = 3  # at most, in each of these frames
@@ -174,6 +176,24 @@ def favour_coarse(gradient, smoothing: float):
     return tf.transpose(filtered, (1, 2, 0))
 
 
+def calm_colors(gradient):
+    """Scale how a gradient (height, width, 3) differs between red, green and blue: pure colours would shout."""
+    grey = tf.reduce_mean(gradient, axis=-1, keepdims=True)
+    return grey + COLOR * (gradient - grey)
+
+
+def even_out(gradient):
+    """Divide a gradient (height, width, 3) by its root mean square in the neighbourhood: so the sky dreams, too.
+
+    Returns about 1, root mean square, everywhere; 0 where there is no gradient.
+    """
+    height, width = tf.shape(gradient)[0], tf.shape(gradient)[1]
+    cells = tf.maximum(tf.stack([height, width]) // NEIGHBOURHOOD, 1)
+    energy = tf.reduce_mean(gradient**2, axis=-1, keepdims=True)[None]
+    smooth = tf.image.resize(tf.image.resize(energy, cells, "area"), (height, width), "bilinear")[0]
+    return tf.math.divide_no_nan(gradient, tf.sqrt(smooth + 1e-3 * tf.reduce_mean(energy)))
+
+
 def make_gradient_ascent_step(features, prepare: Callable, weights: dict, channels: list, guides: list, config: Config):
     """Return the step, which changes a picture once, in place, and returns the mean activation of each layer.
 
@@ -189,9 +209,8 @@ def make_gradient_ascent_step(features, prepare: Callable, weights: dict, channe
         gradient = tape.gradient(value, tile)
         if gradient is None:
             raise cli.UserError(f"--layers {', '.join(weights)}: no gradient comes through to the picture")
-        gradient = favour_coarse(gradient, config.smoothing)
-        scale = tf.sqrt(tf.reduce_mean(gradient**2))
-        return tf.math.divide_no_nan(gradient, scale), [tf.reduce_mean(it) for it in activations]
+        direction = even_out(favour_coarse(calm_colors(gradient), config.smoothing))
+        return direction, [tf.reduce_mean(it) for it in activations]
 
     def gradient_ascent_step(image, shift):
         ascent = np.zeros_like(image)
@@ -232,7 +251,7 @@ def dream(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, steps:
     """
     detail = None
     for octave, (height, width) in enumerate(sizes):
-        base = photographs.resize(image, height, width)
+        base = np.clip(photographs.resize(image, height, width), -1.0, 1.0)
         dreamt = base.copy() if detail is None else base + photographs.resize(detail, height, width)
         for step in cli.progress(range(steps), f"octave {octave + 1} of {len(sizes)}, {width}x{height}"):
             shift = np.random.default_rng([*seed, octave, step]).integers(0, tiles.SHIFT + 1, 2)

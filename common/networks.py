@@ -123,11 +123,15 @@ def features(model: keras.Model, names: list[str]) -> keras.Model:
     Raises UserError if one of them works at one size only.
     """
     model = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names])
-    normalizations = {convolution: layer for convolution, layer in _foldable(model) if layer.name not in names}
+    normalizations = {
+        convolution: layer for convolution, layer in _foldable(model) if not {convolution.name, layer.name} & set(names)
+    }
     folded = {layer.name for layer in normalizations.values()}
 
     def clone(layer):
-        settings = layer.get_config() | {"dtype": keras.config.dtype_policy().name}
+        settings = layer.get_config()
+        if isinstance(layer, keras.Layer):  # and not an operation of keras.ops
+            settings["dtype"] = keras.config.dtype_policy().name
         if layer in normalizations:
             settings["use_bias"] = True
         return type(layer).from_config(settings)
@@ -143,7 +147,7 @@ def features(model: keras.Model, names: list[str]) -> keras.Model:
     for layer in model.layers:
         if layer in normalizations:
             anysize.get_layer(layer.name).set_weights(_fold(layer, normalizations[layer]))
-        elif layer.weights and layer.name not in folded:
+        elif isinstance(layer, keras.Layer) and layer.weights and layer.name not in folded:
             anysize.get_layer(layer.name).set_weights(layer.get_weights())
     return anysize
 

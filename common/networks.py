@@ -142,6 +142,7 @@ def features(model: keras.Model, names: list[str]) -> keras.Model:
     pictures = keras.Input((None, None, model.inputs[0].shape[-1]))
     try:
         anysize = keras.models.clone_model(model, pictures, clone, call)
+        anysize.compute_output_shape((1, 2000, 3000, pictures.shape[-1]))
     except (ValueError, TypeError) as error:
         raise UserError(f"--layers {', '.join(names)}: works with pictures of one size only ({error!s:.100})") from None
     for layer in model.layers:

@@ -40,8 +40,8 @@ DEFAULT_LAYERS = {
     "Xception": "block8_sepconv2_act",
 }
 FRAMES = 32  # of ascent.gif, at most, besides the last
-COLOR = 0.5  # of the gradient's colour that is kept
-NEIGHBOURHOOD = 64  # pixels over which the gradient's strength is evened out
+COLOR = 0.6  # of the gradient's colour that is kept
+NEIGHBOURHOOD = 64  # pixels: coarser structures are left to smaller octaves; the strength is evened out over them
 GUIDE_SIDE = 256  # the guide's longer side, at most, in pixels
 ZOOM_STEPS = 0.25  # of --steps, in each frame of a zoom after the first
 ZOOM_OCTAVES = 3  # at most, in each of these frames
@@ -74,9 +74,9 @@ class Config:
     """Drive up only these channels of the layer: 3,17,40-45."""
     list_layers: bool = False
     """Show the network's layers instead of dreaming."""
-    steps: cli.Positive = 20
+    steps: cli.Positive = 15
     """Steps of gradient ascent in each octave."""
-    step_size: Annotated[float, cli.Between(1e-5, 1.0)] = 0.02
+    step_size: Annotated[float, cli.Between(1e-5, 1.0)] = 0.015
     """By how much a step changes the pixels, root mean square; they are in [-1, 1]."""
     octaves: cli.Positive = 5
     """Sizes at which to dream, from small to full."""
@@ -84,7 +84,7 @@ class Config:
     """How much larger each octave is than the one before."""
     max_size: cli.Count = 1024
     """Longer side at which to dream; what was dreamt is then laid over the full-size picture. 0 for no limit."""
-    smoothing: Annotated[float, cli.Between(0.0, 3.0)] = 0.5
+    smoothing: Annotated[float, cli.Between(0.0, 3.0)] = 0.7
     """How much the gradient's coarse structures are favoured: it is divided by its frequency to this power."""
     seed: Annotated[int, cli.Between(0, 2**31 - 1)] = 0
     """Where the random shifts start; the same seed gives the same picture."""
@@ -164,13 +164,14 @@ def favour_coarse(gradient, smoothing: float):
     """Divide a gradient (height, width, 3) by its spatial frequency to the power `smoothing`.
 
     What ascent in Fourier space, with frequencies scaled alike, would follow (Olah, Mordvintsev and Schubert, "Feature
-    Visualization", 2017, "Preconditioning and Parameterization"). Without it the finest structures win.
+    Visualization", 2017, "Preconditioning and Parameterization"). Without it the finest structures win. What is coarser
+    than the neighbourhood fades out: it is for smaller octaves, and would turn the whole picture dark or bright.
     """
     height, width = tf.shape(gradient)[0], tf.shape(gradient)[1]
     rows = tf.minimum(tf.range(height), height - tf.range(height)) / height  # cycles per pixel
     columns = tf.range(width // 2 + 1) / width
-    frequency = tf.sqrt(rows[:, None] ** 2 + columns[None] ** 2)
-    scale = tf.maximum(frequency, 1.0 / tf.cast(tf.maximum(height, width), frequency.dtype)) ** -smoothing
+    frequency = tf.maximum(tf.cast(tf.sqrt(rows[:, None] ** 2 + columns[None] ** 2), tf.float32), 1e-6)
+    scale = frequency**-smoothing / (1.0 + 1.0 / (NEIGHBOURHOOD * frequency) ** 2)
     spectrum = tf.signal.rfft2d(tf.transpose(gradient, (2, 0, 1)))
     filtered = tf.signal.irfft2d(spectrum * tf.cast(scale, spectrum.dtype), (height, width))
     return tf.transpose(filtered, (1, 2, 0))

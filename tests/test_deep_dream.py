@@ -108,18 +108,21 @@ def test_weights_do_not_depend_on_a_layers_scale():
 
 def test_coarse_structures_are_favoured_by_their_frequency():
     def strength(cycles, smoothing, height=48, width=64):
-        wave = np.sin(2 * np.pi * cycles * np.arange(width) / width)
+        wave = np.cos(2 * np.pi * cycles * np.arange(width) / width)
         gradient = np.tile(wave[None, :, None], (height, 1, 3)).astype(np.float32)
         result = deep_dream.favour_coarse(tf.constant(gradient), smoothing).numpy()
         factor = result.std() / gradient.std()
-        np.testing.assert_allclose(result, factor * gradient, atol=1e-3)
+        np.testing.assert_allclose(result, factor * gradient, atol=1e-3 * factor)
         return factor
 
-    assert strength(8, 0.0) == pytest.approx(1)
-    assert strength(4, 0.5) / strength(16, 0.5) == pytest.approx(2, rel=1e-3)
-    assert strength(4, 2.0) / strength(8, 2.0) == pytest.approx(4, rel=1e-3)
-    odd = tf.random.stateless_normal((33, 45, 3), (0, 0))
-    np.testing.assert_allclose(deep_dream.favour_coarse(odd, 0.0), odd, atol=1e-5)
+    def expected(cycles, smoothing, width=64):
+        frequency = cycles / width
+        return frequency**-smoothing / (1 + (deep_dream.NEIGHBOURHOOD * frequency) ** -2)
+
+    for cycles in (1, 4, 16, 32):
+        for smoothing in (0.0, 0.5, 2.0):
+            assert strength(cycles, smoothing) == pytest.approx(expected(cycles, smoothing), rel=1e-3)
+    assert abs(deep_dream.favour_coarse(tf.ones((33, 45, 3)), 0.7)).numpy().max() < 1e-3
 
 
 def test_strength_is_evened_out_and_zero_stays_zero():
@@ -140,9 +143,9 @@ def test_colours_are_calmed_and_grey_stays():
 
 
 def test_steps_drive_the_activations_up(network_path):
-    step = make_step(network_path, layers="mixed0=1,mixed1=0.5", step_size=0.1)
+    step = make_step(network_path, layers="sharp_corners=1,mixed1=0.5", step_size=0.1)
     image = np.asarray(pictures.to_signed(photographs.bundled().pixels))[:64, :80].copy()
-    means = [step(image, (0, 0))["mixed0"] for _ in range(15)]
+    means = [step(image, (0, 0))["sharp_corners"] for _ in range(15)]
     assert means[-1] > 1.05 * means[0]
     assert np.abs(image).max() <= 1
 
@@ -288,7 +291,7 @@ def test_no_seams_where_tiles_meet(network_path, monkeypatch):
     assert len(list(tiles.cover(128, 192, (5, 9)))) == 6
     step(tiled, (5, 9))
     whole, tiled = whole - image, tiled - image
-    assert np.corrcoef(whole.ravel(), tiled.ravel())[0, 1] > 0.98
+    assert np.corrcoef(whole.ravel(), tiled.ravel())[0, 1] > 0.95
     edges = sorted({int(tile.columns[0]) for tile in tiles.cover(128, 192, (5, 9))} - {8})
     jumps = np.abs(np.diff(tiled, axis=1)).mean(axis=(0, 2))
     assert len(edges) == 2

@@ -32,6 +32,7 @@ from common import cli, devices, files, networks, photographs, pictures, runs, s
 
 # What to dream of, where nothing is asked for; in other networks the last layer that has a place for each feature.
 DEFAULT_LAYERS = {
+    "the network in the box": "classes",
     "InceptionV3": "mixed3=1,mixed5=1",
     "VGG16": "block4_conv3=1,block5_conv2=1",
     "VGG19": "block4_conv4=1,block5_conv2=1",
@@ -144,8 +145,9 @@ def activations_of(features, images) -> list:
 def objective(activations: list, weights: list[float], channels: list[int], guides: list):
     """What gradient ascent drives up, a scalar, from activations (1, height, width, channels) of each layer.
 
-    The mean square of the activations, as in the source, summed over layers as logarithms: so weights mean the same
-    for layers of any scale. For chosen channels their mean. With a guide, features (N, channels) of each layer: how
+    The mean square of the activations, as in the source, but of the positive ones: where a network has no rectifiers,
+    what it does not see should not be driven up, too. Summed over layers as logarithms: so weights mean the same for
+    layers of any scale. For chosen channels their mean. With a guide, features (N, channels) of each layer: how
     well each place agrees with the feature of the guide that suits it best, by their dot product.
     """
     terms = []
@@ -156,7 +158,7 @@ def objective(activations: list, weights: list[float], channels: list[int], guid
         elif channels:
             terms.append(tf.reduce_mean(tf.gather(activation, channels, axis=-1)))
         else:
-            terms.append(tf.math.log(tf.reduce_mean(activation**2) + 1e-12))
+            terms.append(tf.math.log(tf.reduce_mean(tf.nn.relu(activation) ** 2) + 1e-12))
     return tf.add_n([weight * term for weight, term in zip(weights, terms, strict=True)])
 
 
@@ -252,7 +254,8 @@ def dream(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, steps:
     """
     detail = None
     for octave, (height, width) in enumerate(sizes):
-        base = np.clip(photographs.resize(image, height, width), -1.0, 1.0)
+        base = photographs.resize(image, height, width)
+        np.clip(base, -1.0, 1.0, out=base)  # the filter overshoots
         dreamt = base.copy() if detail is None else base + photographs.resize(detail, height, width)
         for step in cli.progress(range(steps), f"octave {octave + 1} of {len(sizes)}, {width}x{height}"):
             shift = np.random.default_rng([*seed, octave, step]).integers(0, tiles.SHIFT + 1, 2)

@@ -13,6 +13,7 @@ Writes outputs/benchmarks/compare_deep_dream.json, and the pictures as compare_d
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -205,6 +206,7 @@ def compare_activations(path: str, chosen: str, steps: int) -> dict:
     Image.fromarray(np.concatenate(shown, axis=1)).save(quality.FOLDER / "compare_deep_dream.png")
     activations = {name: means(it) for name, it in (("photograph", image), ("tutorial", tutorial), ("ours", ours))}
     return {
+        "network": network.name,
         "layers": list(weights),
         "seconds": seconds,
         "steps": {"tutorial": 5 * steps, "ours": len(sizes) * ours_steps},
@@ -217,17 +219,20 @@ def compare_activations(path: str, chosen: str, steps: int) -> dict:
 def main(argv=None):
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each; 0 for none (%(default)s)")
     parser.add_argument("--steps", type=int, default=3, help="of a turn (%(default)s)")
     parser.add_argument("--model", default="box", help="whose activations are compared (%(default)s)")
     parser.add_argument("--layers", default="", help="of it; empty for those of deep_dream.py")
-    parser.add_argument("--octave_steps", type=int, default=100, help="the tutorial's, in each octave (%(default)s)")
+    parser.add_argument(
+        "--octave_steps", type=int, default=100, help="the tutorial's, in each octave; 0 for none (%(default)s)"
+    )
     parser.add_argument("--work", choices=["ours", "tutorial"], help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.work:
         work(arguments.work)
         return
-    result = {}
+    path = quality.FOLDER / "compare_deep_dream.json"
+    result = json.loads(path.read_text()) if path.exists() else {}  # each part may be measured by itself
     if arguments.rounds:
         result["step"] = time_steps(arguments.rounds, arguments.steps)
     quality.FOLDER.mkdir(parents=True, exist_ok=True)

@@ -84,8 +84,9 @@ def make_step(network_path, config=None, **changes):
 def test_objective_against_closed_forms():
     random = np.random.default_rng(0)
     first, second = random.standard_normal((1, 4, 5, 3)), random.standard_normal((1, 2, 2, 6))
+    first_square, second_square = ((it.clip(0) ** 2).mean() for it in (first, second))
     value = deep_dream.objective([tf.constant(first), tf.constant(second)], [1.0, -0.5], [], [None, None])
-    assert float(value) == pytest.approx(np.log((first**2).mean()) - 0.5 * np.log((second**2).mean()))
+    assert float(value) == pytest.approx(np.log(first_square) - 0.5 * np.log(second_square))
     value = deep_dream.objective([tf.constant(first)], [2.0], [0, 2], [None])
     assert float(value) == pytest.approx(2.0 * first[..., [0, 2]].mean())
     guide = random.standard_normal((7, 3))
@@ -146,7 +147,7 @@ def test_steps_drive_the_activations_up(network_path):
     step = make_step(network_path, layers="sharp_corners=1,mixed1=0.5", step_size=0.1)
     image = np.asarray(pictures.to_signed(photographs.bundled().pixels))[:64, :80].copy()
     means = [step(image, (0, 0))["sharp_corners"] for _ in range(15)]
-    assert means[-1] > 1.05 * means[0]
+    assert means[-1] > 1.02 * means[0]
     assert np.abs(image).max() <= 1
 
 

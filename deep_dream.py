@@ -32,7 +32,7 @@ from common import cli, devices, files, networks, photographs, pictures, runs, s
 
 # What to dream of, where nothing is asked for; in other networks the last layer that has a place for each feature.
 DEFAULT_LAYERS = {
-    "the network in the box": "classes",
+    "the network in the box": "classes=1,block7=1",
     "InceptionV3": "mixed3=1,mixed5=1",
     "VGG16": "block4_conv3=1,block5_conv2=1",
     "VGG19": "block4_conv4=1,block5_conv2=1",
@@ -272,7 +272,7 @@ def zoom(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, config:
     """Write the frames of a zoom into the dream, each dreamt on from the middle of the one before, and their GIF.
 
     Each is a function of the written frame before it, so that a zoom goes on where it was interrupted. Colours would
-    drift to those the network likes best: each frame is given the first one's mean and contrast, channel by channel.
+    drift to those the network likes best: each frame is given the mean and the covariance of the first one's.
     """
     height, width, _ = image.shape
     margin = 0.5 - 0.5 / config.zoom_factor
@@ -292,8 +292,7 @@ def zoom(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, config:
         print(f"frame {number + 1} of {config.zoom}", flush=True)
         *_, dreamt = dream(start, gradient_ascent_step, octaves, steps, [config.seed, number])
         if number:
-            dreamt = (dreamt - dreamt.mean(axis=(0, 1))) / dreamt.std(axis=(0, 1))
-            dreamt = dreamt * first.std(axis=(0, 1)) + first.mean(axis=(0, 1))
+            dreamt = pictures.with_colors_of(dreamt, first)
         with files.told_in_one_line(path):
             path.parent.mkdir(exist_ok=True)
         pictures.save_png(path, pictures.from_signed(dreamt))

@@ -254,16 +254,20 @@ def dream(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, steps:
     """
     detail = None
     for octave, (height, width) in enumerate(sizes):
-        base = photographs.resize(image, height, width)
-        np.clip(base, -1.0, 1.0, out=base)  # the filter overshoots
-        dreamt = base.copy() if detail is None else base + photographs.resize(detail, height, width)
+        base = image  # not a copy: a large photograph takes 12 bytes a pixel
+        if (height, width) != image.shape[:2]:
+            base = np.clip(photographs.resize(image, height, width), -1.0, 1.0)  # the filter overshoots
+        dreamt = base.copy()
+        if detail is not None:
+            dreamt += photographs.resize(detail, height, width)
         for step in cli.progress(range(steps), f"octave {octave + 1} of {len(sizes)}, {width}x{height}"):
             shift = np.random.default_rng([*seed, octave, step]).integers(0, tiles.SHIFT + 1, 2)
             activations = gradient_ascent_step(dreamt, shift)
             if octave == step == 0 and np.array_equal(dreamt, base):
                 raise cli.UserError("these layers have no gradient on this picture: they are 0 everywhere, or constant")
             yield dreamt
-        detail = dreamt - base
+        if octave + 1 < len(sizes):
+            detail = dreamt - base
         means = "  ".join(f"{name} {mean:.3f}" for name, mean in activations.items())
         print(f"octave {octave + 1} of {len(sizes)}, {width}x{height}: mean activation {means}", flush=True)
 
@@ -296,9 +300,8 @@ def zoom(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, config:
         with files.told_in_one_line(path):
             path.parent.mkdir(exist_ok=True)
         pictures.save_png(path, pictures.from_signed(dreamt))
-    pictures.save_gif(
-        folder / "zoom.gif", [photographs.frame(photographs.read(path).pixels, height, width) for path in paths]
-    )
+    frames = (pictures.to_signed(photographs.read(path).pixels).numpy() for path in paths)
+    pictures.save_gif(folder / "zoom.gif", [photographs.frame(it, height, width) for it in frames])
     print(f"done: look at {folder / 'zoom.gif'}")
 
 
@@ -326,10 +329,11 @@ def dream_picture(photograph, image, gradient_ascent_step: Callable, sizes: list
     every = -(-len(sizes) * config.steps // FRAMES)
     for number, dreamt in enumerate(dream(image, gradient_ascent_step, sizes, config.steps, [config.seed])):
         if number % every == 0:
-            frames.append(photographs.frame(pictures.from_signed(dreamt), *image.shape[:2]))
+            frames.append(photographs.frame(dreamt, *image.shape[:2]))
+    frames.append(photographs.frame(dreamt, *image.shape[:2]))
     dreamt = lay_over(photograph, image, dreamt)
     photographs.save_before_after(folder / "before_after.png", photograph.pixels, dreamt)
-    pictures.save_gif(folder / "ascent.gif", [*frames, photographs.frame(dreamt, *image.shape[:2])], rest=2000)
+    pictures.save_gif(folder / "ascent.gif", frames, rest=2000)
     photographs.save_png(folder / "dream.png", dreamt, photograph, dataclasses.asdict(config))
     print(f"done: look at {folder / 'before_after.png'}")
 
@@ -361,7 +365,7 @@ def dream_folder(paths: list[Path], gradient_ascent_step: Callable, fits: Callab
         written.append(target)
     if not written:
         raise cli.UserError(f"--input_folder {config.input_folder}: none of its pictures can be dreamt on")
-    dreams = [photographs.read(it).pixels for it in written]
+    dreams = [pictures.to_signed(photographs.read(it).pixels).numpy() for it in written]
     pictures.save_gif(folder / "dreams.gif", [photographs.frame(it, *dreams[0].shape[:2]) for it in dreams])
     print(f"done: look at {folder / 'frames'}")
 

@@ -98,12 +98,12 @@ def find(folder: Path) -> list[Path]:
 
 
 def resize(image: np.ndarray, height: int, width: int, box: tuple | None = None) -> np.ndarray:
-    """Resize float32 (height, width, channels), or the part of it in `box`, with Lanczos' filter.
+    """Resize float32 (height, width, channels), or the part of it in `box`, with Lanczos' filter, which may overshoot.
 
     box: left, upper, right and lower edge, in pixels and fractions of them.
     """
     if image.shape[:2] == (height, width) and box is None:
-        return image.copy()
+        return image
     resized = np.empty((height, width, image.shape[-1]), np.float32)
     for channel in range(image.shape[-1]):  # Pillow knows floating point with one channel only
         plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
@@ -133,8 +133,7 @@ def save_before_after(path: Path, before: np.ndarray, after: np.ndarray) -> None
     pictures.save_png(path, np.concatenate([np.asarray(half) for half in halves], axis=axis))
 
 
-def frame(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return a uint8 picture as a frame of the GIF that shows it growing to this size, in pixels."""
+def frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return an image, float32 in [-1, 1], as a frame, uint8, of the GIF that shows it growing to this size."""
     scale = min(1.0, FRAME_SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    return pictures.from_signed(resize(image, max(1, round(height * scale)), max(1, round(width * scale))))

@@ -144,10 +144,10 @@ def test_colours_are_calmed_and_grey_stays():
 
 
 def test_steps_drive_the_activations_up(network_path):
-    step = make_step(network_path, layers="sharp_corners=1,mixed1=0.5", step_size=0.1)
+    step = make_step(network_path, layers="sharp_corners", step_size=0.1)
     image = np.asarray(pictures.to_signed(photographs.bundled().pixels))[:64, :80].copy()
     means = [step(image, (0, 0))["sharp_corners"] for _ in range(15)]
-    assert means[-1] > 1.02 * means[0]
+    assert means[-1] > 1.01 * means[0]
     assert np.abs(image).max() <= 1
 
 

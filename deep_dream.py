@@ -19,7 +19,6 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -100,41 +99,6 @@ class Config:
 
     # What common/ asks of every config: one picture at a time on one device; there is no trained run to be sampled.
     batch_size, strategy, jit, uses_trained_run = 1, "one_device", "off", False
-
-
-def chosen_layers(config: Config, network: networks.Network) -> dict[str, float]:
-    """Return the layers to drive up and their weights. Raises UserError, with the nearest names, for an unknown one."""
-    shapes, weights = network.layer_shapes, {}
-    for word in (config.layers or DEFAULT_LAYERS.get(network.name) or next(reversed(shapes))).split(","):
-        name, _, weight = word.strip().partition("=")
-        if name not in shapes:
-            nearest = difflib.get_close_matches(name, shapes, n=3, cutoff=0.4)
-            advice = f"the nearest are {', '.join(nearest)}" if nearest else "--list_layers shows them all"
-            raise cli.UserError(f"--layers {name}: {network.name} has no such layer of features; {advice}")
-        try:
-            weights[name] = float(weight or 1)
-        except ValueError:
-            weights[name] = np.nan
-        if not np.isfinite(weights[name]) or weights[name] == 0:
-            raise cli.UserError(f"--layers {word.strip()}: the weight must be a number other than 0")
-    return weights
-
-
-def chosen_channels(config: Config, count: int, layers: list[str]) -> list[int]:
-    """Return the numbers in `--channels`, such as 3,17,40-45, of a layer that has `count`; [] for all."""
-    if not config.channels:
-        return []
-    if len(layers) > 1:
-        raise cli.UserError(f"--channels {config.channels}: are those of one layer; --layers names {len(layers)}")
-    chosen = []
-    for word in config.channels.split(","):
-        first, _, last = word.strip().partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal():
-            raise cli.UserError(f"--channels {word.strip()}: give numbers and ranges, such as 3,17,40-45")
-        chosen += range(int(first), int(last or first) + 1)
-    if not chosen or max(chosen) >= count:
-        raise cli.UserError(f"--channels {config.channels}: {layers[0]} has the channels 0 to {count - 1}")
-    return chosen
 
 
 def activations_of(features, images) -> list:
@@ -305,24 +269,6 @@ def zoom(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, config:
     print(f"done: look at {folder / 'zoom.gif'}")
 
 
-def working_copy(photograph: photographs.Photograph, config: Config) -> np.ndarray:
-    """Return the photograph, at most `config.max_size` large: float32 (height, width, 3) in [-1, 1]."""
-    height, width, _ = photograph.pixels.shape
-    scale = min(1.0, config.max_size / max(height, width)) if config.max_size else 1.0
-    image = pictures.to_signed(photograph.pixels).numpy()
-    return photographs.resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
-
-
-def lay_over(photograph: photographs.Photograph, image: np.ndarray, dreamt: np.ndarray) -> np.ndarray:
-    """Return the photograph, uint8 at full size, with what was dreamt on `image`, its working copy."""
-    if dreamt.shape == photograph.pixels.shape:
-        return pictures.from_signed(dreamt)
-    height, width, _ = photograph.pixels.shape
-    return pictures.from_signed(
-        photographs.resize(dreamt - image, height, width) + pictures.to_signed(photograph.pixels)
-    )
-
-
 def dream_picture(photograph, image, gradient_ascent_step: Callable, sizes: list, config: Config, folder: Path) -> None:
     """Write dream.png at the photograph's full size, before_after.png, and ascent.gif."""
     frames = []
@@ -331,7 +277,7 @@ def dream_picture(photograph, image, gradient_ascent_step: Callable, sizes: list
         if number % every == 0:
             frames.append(photographs.frame(dreamt, *image.shape[:2]))
     frames.append(photographs.frame(dreamt, *image.shape[:2]))
-    dreamt = lay_over(photograph, image, dreamt)
+    dreamt = photographs.lay_over(photograph, image, dreamt)
     photographs.save_before_after(folder / "before_after.png", photograph.pixels, dreamt)
     pictures.save_gif(folder / "ascent.gif", frames, rest=2000)
     photographs.save_png(folder / "dream.png", dreamt, photograph, dataclasses.asdict(config))
@@ -349,7 +295,7 @@ def dream_folder(paths: list[Path], gradient_ascent_step: Callable, fits: Callab
             print(f"picture {number + 1} of {len(paths)}: {path.name}", flush=True)
             try:
                 photograph = photographs.read(path)
-                image = working_copy(photograph, config)
+                image = photographs.working_copy(photograph, config.max_size)
                 sizes = octave_sizes(*image.shape[:2], config, fits)
             except cli.UserError as error:
                 print(f"left out {error}", flush=True)
@@ -358,15 +304,16 @@ def dream_folder(paths: list[Path], gradient_ascent_step: Callable, fits: Callab
             if before is not None and config.blend:
                 start = (1.0 - config.blend) * image + config.blend * photographs.resize(before, *image.shape[:2])
             *_, dreamt = dream(start, gradient_ascent_step, sizes, config.steps, [config.seed])
-            dreamt = lay_over(photograph, image, dreamt)
+            dreamt = photographs.lay_over(photograph, image, dreamt)
             photographs.save_png(target, dreamt, photograph, dataclasses.asdict(config))
         if config.blend:
             before = pictures.to_signed(photographs.read(target).pixels).numpy()
         written.append(target)
     if not written:
         raise cli.UserError(f"--input_folder {config.input_folder}: none of its pictures can be dreamt on")
-    dreams = [pictures.to_signed(photographs.read(it).pixels).numpy() for it in written]
-    pictures.save_gif(folder / "dreams.gif", [photographs.frame(it, *dreams[0].shape[:2]) for it in dreams])
+    shape = photographs.read(written[0]).pixels.shape[:2]
+    dreams = (pictures.to_signed(photographs.read(it).pixels).numpy() for it in written)
+    pictures.save_gif(folder / "dreams.gif", [photographs.frame(it, *shape) for it in dreams])
     print(f"done: look at {folder / 'frames'}")
 
 
@@ -374,7 +321,7 @@ def guide_features(config: Config, features, prepare: Callable) -> list:
     """Return the features (N, channels) of the picture in `--guide` in each layer; without it None for each."""
     if not config.guide:
         return [None] * len(features.outputs)
-    guide = working_copy(photographs.read(Path(config.guide)), dataclasses.replace(config, max_size=GUIDE_SIDE))
+    guide = photographs.working_copy(photographs.read(Path(config.guide)), GUIDE_SIDE)
     found = activations_of(features, prepare(tf.constant(guide[None])))
     if not all(tf.size(it) for it in found):
         raise cli.UserError(f"--guide {config.guide}: is too small for these layers")
@@ -393,15 +340,15 @@ def run(config: Config) -> None:
         photograph = photographs.read(Path(config.image_path)) if config.image_path else photographs.bundled()
         data = {"name": photograph.name, "pictures": 1, "digest": photograph.digest}
     network = networks.load(config.model, config.input_range)
-    weights = chosen_layers(config, network)
-    channels = chosen_channels(config, network.layer_shapes[next(iter(weights))][-1], list(weights))
+    weights = networks.chosen_layers(config.layers or DEFAULT_LAYERS.get(network.name, ""), network)
+    channels = networks.chosen_channels(config.channels, network.layer_shapes[next(iter(weights))][-1], list(weights))
     features = networks.features(network.model, list(weights))
     guides = guide_features(config, features, network.prepare)
     gradient_ascent_step = make_gradient_ascent_step(features, network.prepare, weights, channels, guides, config)
     fits = networks.size_test(features)
     print(f"network: {network.name}; layers: {', '.join(f'{name}={weight:g}' for name, weight in weights.items())}")
     if not config.input_folder:  # now, so that a picture that is refused leaves no folder behind
-        image = working_copy(photograph, config)
+        image = photographs.working_copy(photograph, config.max_size)
         sizes = octave_sizes(*image.shape[:2], config, fits)
     with runs.folder(config, data | {"channels": 3, "class_names": []}, device) as folder:
         if config.input_folder:
@@ -415,7 +362,7 @@ def run(config: Config) -> None:
 def show_layers(config: Config) -> None:
     """Print a line for each layer of features: its name and how many channels it has."""
     network = networks.load(config.model, config.input_range)
-    chosen = chosen_layers(config, network)
+    chosen = networks.chosen_layers(config.layers or DEFAULT_LAYERS.get(network.name, ""), network)
     print(f"{network.name}: layer, channels (* what it dreams of)")
     for name, shape in network.layer_shapes.items():
         print(f"{'*' if name in chosen else ' '} {name:30} {shape[-1]:5}")

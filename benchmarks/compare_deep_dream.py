@@ -180,7 +180,7 @@ def compare_activations(path: str, chosen: str, steps: int) -> dict:
     image = photograph()
     config = deep_dream.Config(model=path, layers=chosen)
     network = networks.load(config.model, config.input_range)
-    weights = deep_dream.chosen_layers(config, network)
+    weights = networks.chosen_layers(chosen, network)
     features = networks.features(network.model, list(weights))
     original = keras.Model(network.model.inputs, [network.model.get_layer(name).output for name in weights])
 

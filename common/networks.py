@@ -188,3 +188,41 @@ def size_test(network: keras.Model) -> Callable[[int, int], bool]:
         return all(size is None or size > 0 for shape in shapes for size in shape)
 
     return fits
+
+
+def chosen_layers(text: str, network: Network) -> dict[str, float]:
+    """Return the layers that a text such as mixed3=1,mixed5=0.5 names, and their weights; "" means the last one.
+
+    Raises UserError, with the nearest names, for an unknown one.
+    """
+    shapes, weights = network.layer_shapes, {}
+    for word in (text or next(reversed(shapes))).split(","):
+        name, _, weight = word.strip().partition("=")
+        if name not in shapes:
+            nearest = difflib.get_close_matches(name, shapes, n=3, cutoff=0.4)
+            advice = f"the nearest are {', '.join(nearest)}" if nearest else "--list_layers shows them all"
+            raise UserError(f"--layers {name}: {network.name} has no such layer of features; {advice}")
+        try:
+            weights[name] = float(weight or 1)
+        except ValueError:
+            weights[name] = np.nan
+        if not np.isfinite(weights[name]) or weights[name] == 0:
+            raise UserError(f"--layers {word.strip()}: the weight must be a number other than 0")
+    return weights
+
+
+def chosen_channels(text: str, count: int, layers: list[str]) -> list[int]:
+    """Return the numbers in a text such as 3,17,40-45, of a layer that has `count`; [] for all."""
+    if not text:
+        return []
+    if len(layers) > 1:
+        raise UserError(f"--channels {text}: are those of one layer; --layers names {len(layers)}")
+    chosen = []
+    for word in text.split(","):
+        first, _, last = word.strip().partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            raise UserError(f"--channels {word.strip()}: give numbers and ranges, such as 3,17,40-45")
+        chosen += range(int(first), int(last or first) + 1)
+    if not chosen or max(chosen) >= count:
+        raise UserError(f"--channels {text}: {layers[0]} has the channels 0 to {count - 1}")
+    return chosen

@@ -84,6 +84,22 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
+def working_copy(photograph: Photograph, max_size: int) -> np.ndarray:
+    """Return the photograph, its longer side at most `max_size`, 0 for any: float32 (height, width, 3) in [-1, 1]."""
+    height, width, _ = photograph.pixels.shape
+    scale = min(1.0, max_size / max(height, width)) if max_size else 1.0
+    image = pictures.to_signed(photograph.pixels).numpy()
+    return resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def lay_over(photograph: Photograph, image: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Return the photograph, uint8 at full size, with all that was changed on `image`, its working copy."""
+    if changed.shape == photograph.pixels.shape:
+        return pictures.from_signed(changed)
+    height, width, _ = photograph.pixels.shape
+    return pictures.from_signed(resize(changed - image, height, width) + pictures.to_signed(photograph.pixels))
+
+
 def find(folder: Path) -> list[Path]:
     """Return the pictures directly in `folder`, in the order of their names. Raises UserError if there are none."""
     endings = Image.registered_extensions()

@@ -72,7 +72,7 @@ def pixels_of(path):
 def make_step(network_path, config=None, **changes):
     config = dataclasses.replace(config or Config(layers="mixed0"), **changes)
     network = networks.load(str(network_path), (-1.0, 1.0))
-    weights = deep_dream.chosen_layers(config, network)
+    weights = networks.chosen_layers(config.layers, network)
     features = networks.features(network.model, list(weights))
     guides = deep_dream.guide_features(config, features, network.prepare)
     return deep_dream.make_gradient_ascent_step(features, network.prepare, weights, [], guides, config)
@@ -241,7 +241,7 @@ def test_default_layers_exist():
     for name, chosen in deep_dream.DEFAULT_LAYERS.items():
         if name in networks.NETWORKS:
             model = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(None, None, 3))
-            assert deep_dream.chosen_layers(Config(), networks.Network(name, model, None)), chosen
+            assert networks.chosen_layers(chosen, networks.Network(name, model, None))
 
 
 def test_the_network_in_the_box(capsys):

@@ -191,6 +191,40 @@ def nearest_codes(result: dict) -> list[str]:
     return lines
 
 
+def dreams(result: dict) -> list[str]:
+    """Return the section on deep_dream.py against the tutorial."""
+    lines = ["## deep_dream.py against TensorFlow's tutorial", ""]
+    if step := result.get("step"):
+        lines += [
+            "`python -m benchmarks.compare_deep_dream`: a step on a picture of 500x375 pixels, InceptionV3 with random",
+            "weights, mixed3 and mixed5, float32; in turns, medians. The ratios are to the tutorial's step as",
+            "TensorFlow runs it by itself on this processor.",
+            "",
+            "| | ms | ratio (least to greatest) | ms of processor time | ratio |",
+            "|---|---|---|---|---|",
+        ]
+        for name, it in step.items():
+            lines.append(
+                f"| {name} | {1000 * it['seconds']:.0f} | {it['ratio']:.2f} ({it['least_ratio']:.2f} to "
+                f"{it['greatest_ratio']:.2f}) | {1000 * it['processor_seconds']:.0f} | {it['processor_ratio']:.2f} |"
+            )
+        lines.append("")
+    if activation := result.get("activation"):
+        names, seconds = activation["layers"], activation["seconds"]
+        lines += [
+            f"With {activation['network']} and equal processor time, the mean activation of",
+            f"{' and '.join(names)} in the picture as it would be written:",
+            "",
+            f"| | seconds | steps | {' | '.join(names)} |",
+            "|---|---|---|" + "---|" * len(names),
+        ]
+        for name, means in activation["activations"].items():
+            cells = [f"{seconds[name]:.0f}" if name in seconds else "", str(activation["steps"].get(name, ""))]
+            lines.append(f"| {name} | {' | '.join(cells + [f'{mean:.1f}' for mean in means])} |")
+        lines += ["", f"Their sum: {activation['ratio']:.2f} times the tutorial's."]
+    return lines
+
+
 def main():
     """Write docs/results.md from all results that are there."""
     machine = f"{processor()}, {os.cpu_count()} cores"
@@ -207,6 +241,7 @@ def main():
         "tricks_vanilla": tricks,
         "compare_cifar10": comparison_in_color,
         "codes_autoencoder": nearest_codes,
+        "compare_deep_dream": dreams,
     }
     for name, section in sections.items():
         path = FOLDER / f"{name}.json"

@@ -311,12 +311,8 @@ def read_picture(path: Path, size: int) -> np.ndarray:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many")
             image.draft("RGB", (size, size))  # a JPEG is decoded at about the size that is needed
             image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):
-                image = Image.fromarray((np.clip(np.asarray(image, np.int64), 0, 65535) // 257).astype(np.uint8))
-            if image.mode == "F":  # of 0 to 1, or of 0 to 255
-                values = np.asarray(image)
-                image = Image.fromarray(np.clip(values * (255 if values.max() <= 1 else 1), 0, 255).astype(np.uint8))
-            if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+            image = eight_bits(image)
+            if has_alpha(image):
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
@@ -324,3 +320,18 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     except Exception as error:  # each of Pillow's readers has its own kinds for a damaged file
         what = "not a picture" if "cannot identify" in str(error) else str(error) or type(error).__name__
         raise UserError(f"{path.name} ({what})") from None
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey, and floating point of 0 to 1 or of 0 to 255, to 8 bits; other pictures stay as they are."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.clip(np.asarray(image, np.int64), 0, 65535) // 257).astype(np.uint8))
+    if image.mode == "F":
+        values = np.asarray(image)
+        return Image.fromarray(np.clip(values * (255 if values.max() <= 1 else 1), 0, 255).astype(np.uint8))
+    return image
+
+
+def has_alpha(image: Image.Image) -> bool:
+    """Whether parts of a picture may be transparent."""
+    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info

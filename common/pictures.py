@@ -22,7 +22,29 @@ def to_signed(pixels) -> tf.Tensor:
 
 def from_signed(images) -> np.ndarray:
     """Images in [-1, 1] as uint8, rounded; the inverse of `to_signed`."""
-    return np.clip(np.rint((np.asarray(images, np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    values = np.array(images, np.float32)  # a copy, changed in place: large photographs would take several
+    values += 1.0
+    values *= 127.5
+    return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
+
+
+def with_colors_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return an image, float (height, width, 3), changed linearly so that its colours have the other's statistics.
+
+    These are their mean and covariance; of all such changes it is the least one (the optimal transport of Gaussians).
+    """
+    (mean, root, inverse), (other_mean, other_root, _) = map(_color_statistics, (image, other))
+    values, vectors = np.linalg.eigh(root @ other_root @ other_root @ root)
+    change = inverse @ (vectors * np.sqrt(values.clip(0))) @ vectors.T @ inverse
+    return ((image - mean) @ change + other_mean).astype(image.dtype)
+
+
+def _color_statistics(image: np.ndarray) -> tuple:
+    """Return the mean of the colours (3,), the root of their covariance (3, 3), and the root's inverse."""
+    pixels = image.reshape(-1, 3).astype(np.float64)
+    values, vectors = np.linalg.eigh(np.cov(pixels, rowvar=False))
+    roots = np.sqrt(values.clip(1e-6))
+    return pixels.mean(axis=0), (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
 
 
 def to_unit(pixels) -> tf.Tensor:

@@ -11,9 +11,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import keras
 import numpy as np
@@ -31,6 +32,90 @@ LOG_EVERY = 50  # steps; a row of metrics.csv is the mean over them
 def epochs_of(config, pictures: int, default_steps: int) -> int:
     """Return for how many epochs `config` trains: with `--epochs 0`, the fewest whole ones of `default_steps`."""
     return config.epochs or -(-default_steps // (pictures // config.batch_size))
+
+
+def create_folder(config, fill: Callable[[Path], None], is_chief: bool = True) -> tuple[Path, BinaryIO]:
+    """Make the folder of a new run, which appears with all that `fill` writes into it; `latest` then points to it.
+
+    Returns the folder and its lock, to be closed at the end. Raises UserError if it exists or cannot be written.
+    """
+    parent = Path(config.output_dir if is_chief else tempfile.mkdtemp()) / cli.script_name(type(config))
+    folder = parent / (config.name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    taken = f"{folder} exists; go on with it by --resume {folder}, or choose another --name"
+    if folder.parent != parent or folder.name.startswith(".") or folder.name == "latest":
+        raise UserError(f"--name {config.name}: must be a plain name, and not 'latest'")
+    with files.told_in_one_line(parent):
+        if folder.exists():
+            raise UserError(taken)
+        parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
+    lock = None
+    try:
+        lock = files.lock(partial)
+        with files.told_in_one_line(folder):
+            partial.chmod(0o755)
+            fill(partial)
+        try:
+            partial.rename(folder)
+        except OSError:
+            raise UserError(taken) from None
+    except BaseException:
+        if lock:
+            lock.close()
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    link = parent / f".latest.{os.getpid()}"
+    with contextlib.suppress(OSError):  # Windows allows links to administrators only
+        link.symlink_to(folder.name)
+        link.replace(parent / "latest")
+    return folder, lock
+
+
+def write_config(folder: Path, config, data: dict, device: Device) -> None:
+    """Write config.json: the settings, what is known of the data, the device, the versions."""
+    description = {
+        "script": cli.script_name(type(config)),
+        "settings": dataclasses.asdict(dataclasses.replace(config, resume="")),
+        "data": data,
+        "device": device.description,
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+    files.write_json(folder / "config.json", description)
+
+
+@contextlib.contextmanager
+def folder(config, data: dict, device: Device) -> Iterator[Path]:
+    """The folder of a run without a training loop: a new one, or that of `config.resume`, locked until the block ends.
+
+    data: what config.json tells of it. Raises UserError if it cannot be had, or was made from other data.
+    """
+    if config.resume:
+        path = Path(config.resume)
+        run = stored.StoredRun(path)
+        if run.digest != data["digest"]:
+            raise UserError(f"{path} was made from another picture ({run.data_name}) than {data['name']}")
+        lock = files.lock(path)
+        _remove_leftovers(path)
+    else:
+        path, lock = create_folder(config, lambda new: write_config(new, config, data, device))
+    print(f"run: {path}", flush=True)
+    try:
+        yield path
+    except KeyboardInterrupt:
+        print(f"stopped; go on with --resume {path}", flush=True)
+        raise
+    finally:
+        lock.close()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what a process that was killed had begun to write."""
+    for path in folder.rglob(".*.part*"):
+        path.unlink(missing_ok=True)
 
 
 class Interrupted(SystemExit):
@@ -222,58 +307,21 @@ class Run:
     # Starting
 
     def _create(self) -> Path:
-        """Make the folder with its config.json in one rename, so that a folder without it is never seen."""
-        config = self.config
-        parent = Path(config.output_dir if self.device.is_chief else tempfile.mkdtemp()) / cli.script_name(type(config))
-        folder = parent / (config.name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-        taken = f"{folder} exists; go on with it by --resume {folder}, or choose another --name"
-        if folder.parent != parent or folder.name.startswith(".") or folder.name == "latest":
-            raise UserError(f"--name {config.name}: must be a plain name, and not 'latest'")
-        with files.told_in_one_line(parent):
-            if folder.exists():
-                raise UserError(taken)
-            parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
-        try:
-            self._lock = files.lock(partial)
-            with files.told_in_one_line(folder):
-                partial.chmod(0o755)
-                self._open(partial)
-            try:
-                partial.rename(folder)
-            except OSError:
-                raise UserError(taken) from None
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        link = parent / f".latest.{os.getpid()}"
-        with contextlib.suppress(OSError):  # Windows allows links to administrators only
-            link.symlink_to(folder.name)
-            link.replace(parent / "latest")
+        folder, self._lock = create_folder(self.config, self._open, self.device.is_chief)
         return folder
 
     def _open(self, folder: Path) -> None:
         """Write the folder's config.json, and make what else it lacks."""
         for inner in ("samples", "checkpoints"):
             (folder / inner).mkdir(exist_ok=True)
-        description = {
-            "script": cli.script_name(type(self.config)),
-            "settings": dataclasses.asdict(dataclasses.replace(self.config, resume="")),
-            "data": {
-                "name": self.data.name,
-                "pictures": len(self.data.images),
-                "channels": self.data.channels,
-                "class_names": self.data.class_names,
-                "digest": self.data.digest,
-            },
-            "device": self.device.description,
-            "versions": {
-                "python": platform.python_version(),
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-            },
+        data = {
+            "name": self.data.name,
+            "pictures": len(self.data.images),
+            "channels": self.data.channels,
+            "class_names": self.data.class_names,
+            "digest": self.data.digest,
         }
-        files.write_json(folder / "config.json", description)
+        write_config(folder, self.config, data, self.device)
         self._board = _tensorboard(folder / "tensorboard") if self.config.tensorboard else None
         self._status = ""
 
@@ -284,8 +332,7 @@ class Run:
         folder = self.folder
         stored.StoredRun(folder).check_data(self.data)
         self._lock = files.lock(folder)
-        for path in folder.rglob(".*.part*"):  # left by a process that was killed
-            path.unlink(missing_ok=True)
+        _remove_leftovers(folder)
         kept = checkpoints.restore(folder / "checkpoints", self._saved)
         if kept:
             self.seconds = float(kept["seconds"])

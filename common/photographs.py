@@ -1,0 +1,155 @@
+"""Photographs at full size: read as they are meant to be seen, resized, written with all that they came with."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+
+from common import pictures
+from common.cli import UserError
+from common.datasets import MOST_PIXELS, eight_bits, has_alpha
+from common.files import whole
+
+SHEET_WIDTH = 1280  # of the before/after sheet, at most, in pixels
+FRAME_SIDE = 400  # the longer side of a GIF's frames, at most, in pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """A picture in memory, and what must not get lost on its way to the written one.
+
+    pixels: uint8 (height, width, 3). alpha: uint8 (height, width), or None. icc_profile: what its numbers mean, or None
+    for sRGB. name: where it comes from, for people to read.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None
+    icc_profile: bytes | None
+    name: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the pixels."""
+        return hashlib.sha256(np.ascontiguousarray(self.pixels)).hexdigest()
+
+
+def bundled() -> Photograph:
+    """Return the photograph of a temple that scikit-learn carries: 427x640."""
+    from sklearn.datasets import load_sample_image  # takes a second to import
+
+    return Photograph(load_sample_image("china.jpg"), None, None, "scikit-learn's photograph of a temple")
+
+
+def read(path: Path) -> Photograph:
+    """Read any picture that Pillow can, upright, with its alpha channel and its ICC profile; of animations frame 1.
+
+    Grey becomes RGB; CMYK and other colours go through their profile to sRGB; 16 bits are scaled to 8.
+    Raises UserError, which names the file, if it is no picture, damaged, or larger than 100 million pixels.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd metadata
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:  # before anything is decompressed
+                raise ValueError(f"{image.width}x{image.height} pixels are too many; at most {MOST_PIXELS:,}")
+            image = ImageOps.exif_transpose(image)
+            profile = image.info.get("icc_profile")
+            image = eight_bits(image)
+            alpha = None
+            if has_alpha(image):
+                image = image.convert("RGBA")
+                alpha = np.asarray(image.getchannel("A"))
+            if profile and image.mode not in ("RGB", "RGBA", "P"):
+                image, profile = _to_srgb(image, profile), None
+            return Photograph(np.asarray(image.convert("RGB")), alpha, profile or None, str(path))
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except OSError as error:
+        what = "not a picture" if "cannot identify" in str(error) else (error.strerror or str(error)).lower()
+        raise UserError(f"{path}: {what}") from None
+    except Exception as error:  # each of Pillow's readers has its own kinds for a damaged file
+        raise UserError(f"{path}: {error or type(error).__name__}") from None
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert by the picture's own profile, or plainly where that cannot be used."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except ImageCms.PyCMSError:
+        return image.convert("RGB")
+
+
+def working_copy(photograph: Photograph, max_size: int) -> np.ndarray:
+    """Return the photograph, its longer side at most `max_size`, 0 for any: float32 (height, width, 3) in [-1, 1]."""
+    height, width, _ = photograph.pixels.shape
+    scale = min(1.0, max_size / max(height, width)) if max_size else 1.0
+    image = pictures.to_signed(photograph.pixels).numpy()
+    return resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def lay_over(photograph: Photograph, image: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Return the photograph, uint8 at full size, with all that was changed on `image`, its working copy."""
+    if changed.shape == photograph.pixels.shape:
+        return pictures.from_signed(changed)
+    height, width, _ = photograph.pixels.shape
+    return pictures.from_signed(resize(changed - image, height, width) + pictures.to_signed(photograph.pixels))
+
+
+def find(folder: Path) -> list[Path]:
+    """Return the pictures directly in `folder`, in the order of their names. Raises UserError if there are none."""
+    endings = Image.registered_extensions()
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: {(error.strerror or str(error)).lower()}") from None
+    paths = [path for path in entries if path.suffix.lower() in endings and not path.name.startswith(".")]
+    if not paths:
+        raise UserError(f"{folder}: no pictures in it (such as .jpg, .png, .webp)")
+    return paths
+
+
+def resize(image: np.ndarray, height: int, width: int, box: tuple | None = None) -> np.ndarray:
+    """Resize float32 (height, width, channels), or the part of it in `box`, with Lanczos' filter, which may overshoot.
+
+    box: left, upper, right and lower edge, in pixels and fractions of them.
+    """
+    if image.shape[:2] == (height, width) and box is None:
+        return image
+    resized = np.empty((height, width, image.shape[-1]), np.float32)
+    for channel in range(image.shape[-1]):  # Pillow knows floating point with one channel only
+        plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
+        resized[..., channel] = plane.resize((width, height), Image.Resampling.LANCZOS, box)
+    return resized
+
+
+def save_png(path: Path, pixels: np.ndarray, photograph: Photograph, settings: dict) -> None:
+    """Write uint8 pixels (height, width, 3) with the photograph's alpha and profile, and with the settings as text."""
+    image = Image.fromarray(pixels)
+    if photograph.alpha is not None:
+        image.putalpha(Image.fromarray(photograph.alpha))
+    text = PngImagePlugin.PngInfo()
+    for name, value in settings.items():
+        text.add_itxt(name, value if isinstance(value, str) else json.dumps(value))
+    with whole(path) as file:
+        image.save(file, "PNG", pnginfo=text, icc_profile=photograph.icc_profile)
+
+
+def save_before_after(path: Path, before: np.ndarray, after: np.ndarray) -> None:
+    """Write two uint8 pictures of equal size (height, width, 3) side by side, or wide ones above each other."""
+    height, width = before.shape[:2]
+    axis = 0 if width > 2 * height else 1
+    scale = min(1.0, SHEET_WIDTH / (width * (1 + axis)))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    halves = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in (before, after)]
+    pictures.save_png(path, np.concatenate([np.asarray(half) for half in halves], axis=axis))
+
+
+def frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return an image, float32 in [-1, 1], as a frame, uint8, of the GIF that shows it growing to this size."""
+    scale = min(1.0, FRAME_SIDE / max(height, width))
+    return pictures.from_signed(resize(image, max(1, round(height * scale)), max(1, round(width * scale))))

@@ -7,6 +7,7 @@ import pickle
 import tarfile
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,16 @@ def _converted(images: np.ndarray, image_size: int, channels: int) -> np.ndarray
     if channels == 1 and images.shape[-1] == 3:
         images = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])[..., None]
     return images
+
+
+def binarize(data: Images, at_random: bool) -> Images:
+    """Make pictures black and white: white from the middle on, or with a probability of the grey value / 255.
+
+    The second is the static binarization of Salakhutdinov and Murray 2008, but for their own draw: here it is always
+    this one.
+    """
+    levels = np.random.default_rng(0).integers(0, 255, data.images.shape, np.uint8) if at_random else 127
+    return dataclasses.replace(data, images=np.where(data.images > levels, 255, 0).astype(np.uint8))
 
 
 class NotDownloaded(UserError):
@@ -273,6 +284,25 @@ def _folder(data: str, image_size: int, channels: int) -> Images:
         return Images(images, np.zeros(len(images), np.int32), (), str(folder))
     labels = np.array([names.index(inner[0]) for inner in parts], np.int32)
     return Images(images, labels, tuple(names), str(folder))
+
+
+def read_pictures(paths: Sequence[str | Path], image_size: int, channels: int) -> np.ndarray:
+    """Read single pictures as those of a folder are read: uint8 (N, image_size, image_size, channels).
+
+    channels: 1 or 3. Raises UserError for the first that cannot be read.
+    """
+    found = []
+    for path in map(Path, paths):
+        try:
+            if not path.is_file():
+                raise UserError(
+                    f"{path} (a folder; give the files in it)" if path.is_dir() else f"{path} (no such file)"
+                )
+            found.append(read_picture(path, image_size))
+        except (UserError, OSError) as error:  # OSError of a name too long
+            reason = error if isinstance(error, UserError) else f"{path} ({(error.strerror or str(error)).lower()})"
+            raise UserError(f"cannot read {reason}") from None
+    return _converted(np.stack(found), image_size, channels)
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:

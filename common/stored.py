@@ -149,6 +149,7 @@ def _read_config(config_class: type, folder: Path):
     if script != cli.script_name(config_class):
         raise UserError(f"{folder} is a run of {script}.py, not of {cli.script_name(config_class)}.py")
     known = {field.name: field.default for field in dataclasses.fields(config_class)}
+    settings = {name: tuple(it) if isinstance(it, list) else it for name, it in settings.items()}  # JSON has no tuples
     if unknown := settings.keys() - known.keys():
         raise UserError(f"{folder} was made by another version of {script}.py, with --{sorted(unknown)[0]}")
     for field, value in settings.items():

@@ -102,6 +102,16 @@ def _converted(images: np.ndarray, image_size: int, channels: int) -> np.ndarray
     return images
 
 
+def binarize(data: Images, at_random: bool) -> Images:
+    """Make pictures black and white: white from the middle on, or with a probability of the grey value / 255.
+
+    The second is the static binarization of Salakhutdinov and Murray 2008, but for their own draw: here it is always
+    this one.
+    """
+    levels = np.random.default_rng(0).integers(0, 255, data.images.shape, np.uint8) if at_random else 127
+    return dataclasses.replace(data, images=np.where(data.images > levels, 255, 0).astype(np.uint8))
+
+
 class NotDownloaded(UserError):
     """A dataset is neither in the cache nor to be had from its host."""
 

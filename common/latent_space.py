@@ -1,6 +1,7 @@
 """Latents, the random numbers that generators start from, and walks between them."""
 
 import warnings
+from statistics import NormalDist
 
 import numpy as np
 
@@ -13,13 +14,16 @@ def draw(count: int, latent_dim: int, seed: int) -> np.ndarray:
 def spherical_walk(start: np.ndarray, end: np.ndarray, steps: int) -> np.ndarray:
     """Return `steps` latents along the great circle from each start to its end, without the end.
 
-    A straight line would pass near zero, where no latent of training ever was (White 2016, arXiv:1609.04468).
+    A straight line would pass near zero, where no latent of training ever was (White 2016, arXiv:1609.04468); it is
+    what is left where start and end lie in one direction.
     start, end: (count, latent_dim). Returns (steps, count, latent_dim).
     """
     norms = np.linalg.norm(start, axis=-1) * np.linalg.norm(end, axis=-1)
-    angle = np.arccos(np.sum(start * end, axis=-1) / norms)[:, None]
+    angle = np.arccos(np.clip(np.sum(start * end, axis=-1) / norms, -1.0, 1.0))[:, None]
     part = np.linspace(0.0, 1.0, steps, endpoint=False, dtype=np.float32)[:, None, None]
-    return (np.sin((1.0 - part) * angle) * start + np.sin(part * angle) * end) / np.sin(angle)
+    sine = np.sin(angle)
+    curved = (np.sin((1.0 - part) * angle) * start + np.sin(part * angle) * end) / np.maximum(sine, 1e-6)
+    return np.where(sine > 1e-3, curved, (1.0 - part) * start + part * end)
 
 
 def straight_walk(start: np.ndarray, end: np.ndarray, steps: int) -> np.ndarray:
@@ -66,3 +70,15 @@ def draw_from_mixture(weights, means, covariances, count: int, seed: int) -> np.
     normal = random.standard_normal((count, means.shape[-1]))
     codes = means[chosen] + np.einsum("nij,nj->ni", np.linalg.cholesky(covariances)[chosen], normal)
     return codes.astype(np.float32)
+
+
+def plane(columns: int) -> np.ndarray:
+    """Return latents (columns^2, 2), a square of which each place is equally probable, row by row from the top."""
+    places = np.array([NormalDist().inv_cdf((n + 0.5) / columns) for n in range(columns)], np.float32)
+    return np.stack(np.meshgrid(places, places[::-1]), axis=-1).reshape(-1, 2)
+
+
+def axes(latent_dim: int, steps: int) -> np.ndarray:
+    """Return latents (latent_dim * steps, latent_dim): along each axis in turn from -3 to 3, the others being 0."""
+    along = np.linspace(-3.0, 3.0, steps, dtype=np.float32)
+    return (np.eye(latent_dim, dtype=np.float32)[:, None] * along[:, None]).reshape(-1, latent_dim)

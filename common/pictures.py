@@ -105,6 +105,15 @@ def table(images: np.ndarray, column_names: list[str], row_names: list[str], mar
     return np.asarray(page)
 
 
+def pairs(upper: np.ndarray, lower: np.ndarray, columns: int) -> np.ndarray:
+    """Lay uint8 images (N, height, width, channels) out in rows, below each row that of their counterparts.
+
+    N must be a multiple of `columns`. Returns uint8 (height, width, 3).
+    """
+    rows = [images.reshape(-1, columns, *images.shape[1:]) for images in (upper, lower)]
+    return grid(np.stack(rows, axis=1).reshape(-1, *upper.shape[1:]), columns)
+
+
 def save_png(path: Path, pixels: np.ndarray) -> None:
     """Write uint8 pixels (height, width, 3) as a PNG."""
     with whole(path) as file:
@@ -154,3 +163,41 @@ def save_curves(path: Path, metrics: Path) -> None:
     axes.legend()
     with whole(path) as file:
         figure.savefig(file, format="png", dpi=120)
+
+
+def save_scatter(path: Path, points: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> None:
+    """Draw points (N, dimensions) in colours of their labels; of more than two dimensions the principal two."""
+    from matplotlib.figure import Figure
+    from sklearn.decomposition import PCA
+
+    name = "dimension"
+    if points.shape[1] > 2:
+        points, name = PCA(2).fit_transform(points), "principal component"
+    elif points.shape[1] == 1:
+        points = np.concatenate([points, np.random.default_rng(0).random((len(points), 1))], axis=1)  # spread out
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.subplots()
+    for label, class_name in enumerate(class_names or ("",)):
+        chosen = points[labels == label]
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=2, color=f"C{label % 10}", label=class_name)
+    axes.set(xlabel=f"first {name}", ylabel=f"second {name}", aspect="equal")
+    if class_names:
+        axes.legend(markerscale=5, loc="center left", bbox_to_anchor=(1, 0.5))
+    with whole(path) as file:
+        figure.savefig(file, format="png", dpi=100)
+
+
+def save_confusion(path: Path, labels: np.ndarray, found: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
+    """Draw and return the confusion matrix: counts, a row for each true class, a column for each that was found."""
+    from matplotlib.figure import Figure
+    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+    matrix = confusion_matrix(labels, found, labels=np.arange(len(class_names)))
+    errors = matrix - np.diag(np.diag(matrix))  # coloured by errors, which would be too pale beside the right ones
+    side = 2 + 0.45 * len(class_names)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    display = ConfusionMatrixDisplay(matrix, display_labels=class_names)
+    display.plot(ax=figure.subplots(), cmap="Reds", colorbar=False, im_kw={"vmin": 0, "vmax": 2 * max(errors.max(), 1)})
+    with whole(path) as file:
+        figure.savefig(file, format="png", dpi=100)
+    return matrix

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import get_ckpt
-from benchmarks import quality, report
+from benchmarks import compare_vae, quality, report
 from common import cli, datasets
 
 
@@ -69,3 +69,27 @@ def test_distance_in_the_features_of_another_network():
     assert quality.inception_distance(network, dark, dark) == pytest.approx(0, abs=1e-6)
     expected = 3 * 100**2  # the means of three channels; their variances are alike
     assert quality.inception_distance(network, light, dark) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_tutorials_autoencoder_is_as_large_as_the_tutorial_says_and_learns():
+    pixels = np.random.default_rng(0).choice([0, 255], (64, 28, 28, 1)).astype(np.uint8)
+    data = datasets.Images(pixels, np.zeros(64, np.int32), (), "made")
+    contender, networks = compare_vae.tutorial(data)
+    encoder = 9 * 32 + 32 + 9 * 32 * 64 + 64 + 6 * 6 * 64 * 4 + 4
+    decoder = 2 * 1568 + 1568 + 9 * 32 * 64 + 64 + 9 * 64 * 32 + 32 + 9 * 32 + 1
+    counts = [sum(np.prod(v.shape) for v in model.trainable_variables) for model in networks[:3]]
+    assert counts == [encoder, decoder, 0]
+    before = compare_vae.elbo(data, networks, compare_vae.TUTORIAL)
+    contender.until = 64 * 10
+    contender.train(60.0)
+    assert before == pytest.approx(-784 * np.log(2), rel=0.02)
+    assert compare_vae.elbo(data, networks, compare_vae.TUTORIAL) > before
+
+
+def test_report_of_the_autoencoders():
+    points = [
+        {"contender": name, "seconds": 60.0, "images": 100, "test_elbo": elbo, "frechet_distance": 5.0}
+        for name, elbo in (("ours", -120.0), ("ours", -110.5), ("tutorial", -140.0))
+    ]
+    lines = report.comparison_vae({"minutes": 1.0, "points": points})
+    assert lines[-1] == "After 1 minutes each, ours is 29.5 nats above the tutorial's."

@@ -469,3 +469,17 @@ def test_a_dataset_is_given_the_size_and_the_colours_that_are_asked_for(cached_c
     grey = datasets.load("cifar10", 32, split="test", channels=1).images
     assert grey.shape == (10000, 32, 32, 1)
     assert grey[0, 5, 9, 0] == round(0.299 * 200)
+
+
+def test_binarized_pictures_are_white_as_often_as_they_are_bright():
+    grey = np.random.default_rng(1).integers(0, 256, (200, 8, 8, 1), np.uint8)
+    data = datasets.Images(grey, np.zeros(200, np.int32), (), "made")
+    np.testing.assert_array_equal(datasets.binarize(data, at_random=False).images, np.where(grey >= 128, 255, 0))
+    drawn = datasets.binarize(data, at_random=True).images
+    np.testing.assert_array_equal(drawn, datasets.binarize(data, at_random=True).images)
+    assert set(np.unique(drawn)) == {0, 255}
+    for level in range(4):
+        chosen = grey // 64 == level
+        assert drawn[chosen].mean() == pytest.approx(grey[chosen].mean(), abs=8)
+    assert (drawn[grey == 0] == 0).all()
+    assert (drawn[grey == 255] == 255).all()

@@ -313,7 +313,9 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
     if earlier:
         alphabet = text.Alphabet(earlier.alphabet)
     data = load(config, alphabet, strict=is_fine_tuning and not config.map_unknown)
-    data.steps(config)  # says so if it is too short
+    config = dataclasses.replace(config, prime=config.prime or data.alphabet.decode(data.validation[:30]))
+    data.steps(config)  # tells now if the text is too short,
+    data.alphabet.encode(config.prime, config.map_unknown)  # or the prime strange
 
     with device.strategy.scope():
         networks = build(config, len(data.alphabet))
@@ -323,8 +325,6 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
         network.set_weights(averaged_network.get_weights())
         config = dataclasses.replace(config, resume="")
     train_step = device.compile(make_train_step(**networks, config=config))
-    start = data.alphabet.decode(data.validation[:30])  # the same for every sample of the run
-    config = dataclasses.replace(config, prime=config.prime or start)
     read, write = make_reader(averaged_network, config), make_writer(averaged_network, config, data.alphabet)
     measured = {name: tf.Variable(1e9) for name in ("validation_loss", "best_loss", "best_step")}
 
@@ -427,6 +427,8 @@ def classify(config: Config) -> None:
 def main(argv=None):
     """Run the command line `argv`, by default the process's own."""
     config = stored.configure(Config, argv, __doc__)
+    if config.prime.startswith("@"):
+        config = dataclasses.replace(config, prime=text.read(config.prime[1:], config.encoding).removesuffix("\n"))
     if config.classify:
         classify(config)
     elif config.uses_trained_run:

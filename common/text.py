@@ -24,6 +24,8 @@ UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for all characters that the alph
 PIECE = 1 << 22  # bytes read at a time
 CODE_POINTS = 0x110000  # of Unicode
 FEW = 100_000  # characters; with fewer there is little to learn
+SUMS_LENGTH = 1_000_000  # characters in an epoch of sums
+BINARY = "{}: looks like binary data, not text: it holds zero bytes"
 MOST_VALIDATED = 500_000  # characters, so that validating a large text does not take longer than training on it
 
 
@@ -144,10 +146,10 @@ class Sums(Text):
     10,000 of them, or a tenth if there are fewer, are held out: `held_out` holds both numbers of each, int64 (N, 2).
     """
 
-    def __init__(self, digits: int, reverse: bool, characters: int = 1_000_000):
+    def __init__(self, digits: int, reverse: bool):
         """Make sums of two numbers of up to so many digits; reverse: write answers from their last digit to the first.
 
-        characters: of an epoch; no two epochs are alike.
+        No two epochs, of a million characters each, are alike.
         """
         self._size, self._reverse = 10**digits, reverse
         count = min(10_000, self._size**2 // 10)
@@ -159,8 +161,8 @@ class Sums(Text):
         lines = "".join(map(self.line, self.held_out))
         name = f"sums of numbers up to {self._size - 1}" + (", answers reversed" if reverse else "")
         super().__init__(alphabet, alphabet.encode(lines), name, hashlib.sha256(name.encode()).hexdigest())
-        self.validation, self.length = self.numbers[:MOST_VALIDATED], characters
-        self.training = np.broadcast_to(np.uint8(0), characters)  # stands for each epoch's own
+        self.validation, self.length = self.numbers[:MOST_VALIDATED], SUMS_LENGTH
+        self.training = np.broadcast_to(np.uint8(0), SUMS_LENGTH)  # stands for each epoch's own
 
     def question(self, pair) -> str:
         """Return what comes before the answer: "612+59="."""
@@ -328,6 +330,8 @@ def _pieces(files: list[Path], encoding: str) -> Iterator[str]:
                     try:
                         text = decoder.decode(read, final=not read)
                     except UnicodeDecodeError as error:
+                        if b"\0" in error.object and not codec.name.startswith(("utf-16", "utf-32")):
+                            raise UserError(BINARY.format(path)) from None
                         offset = position + len(read) - len(error.object) + error.start
                         raise UserError(
                             f"{path}: byte {error.object[error.start]:#04x} at offset {offset:,} is not {encoding}; "
@@ -335,7 +339,7 @@ def _pieces(files: list[Path], encoding: str) -> Iterator[str]:
                         ) from None
                     position += len(read)
                     if "\0" in text:
-                        raise UserError(f"{path}: looks like binary data, not text: it holds zero bytes")
+                        raise UserError(BINARY.format(path))
                     text = lines.decode(text.removeprefix("\N{BOM}") if is_start else text, final=not read)
                     is_start = is_start and not text
                     if text:

@@ -270,8 +270,7 @@ def sample(read, write, config: Config, alphabet: text.Alphabet, length: int) ->
     It ends early, with `config.stop`, where that is written. read, write: of `make_reader` and `make_writer`.
     Raises UserError, which names them, if the prime has characters that the network never saw.
     """
-    start = "\n" if "\n" in alphabet.characters else alphabet.characters[0]  # something must come before
-    numbers = alphabet.encode(start + config.prime, config.map_unknown)
+    numbers = alphabet.encode(alphabet.opening + config.prime, config.map_unknown)
     _, states = read(numbers[None])
     last, written = tf.constant(numbers[-1:]), ""
     while len(written) < length:
@@ -309,11 +308,11 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
     """
     device = devices.setup(config)
     earlier = stored.StoredRun(config.resume) if config.resume else None
-    is_fine_tuning = earlier is not None and list(config.train) != earlier.settings["train"]
+    is_fine_tuning = earlier is not None and list(config.train) != earlier.settings.get("train")
     if earlier:
         alphabet = text.Alphabet(earlier.alphabet)
     data = load(config, alphabet, strict=is_fine_tuning and not config.map_unknown)
-    config = dataclasses.replace(config, prime=config.prime or data.alphabet.decode(data.validation[:30]))
+    shown = dataclasses.replace(config, prime=config.prime or data.alphabet.decode(data.validation[:30]))
     data.steps(config)  # tells now if the text is too short,
     data.alphabet.encode(config.prime, config.map_unknown)  # or the prime strange
 
@@ -339,7 +338,7 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
             run.keep_best(averaged_network=averaged_network)
         caption = f"step {step}: validation {loss:.3f} nats, {loss / math.log(2):.3f} bits a character"
         print(caption, flush=True)
-        written = config.prime + "".join(sample(read, write, config, data.alphabet, SHOWN))
+        written = shown.prime + "".join(sample(read, write, shown, data.alphabet, SHOWN))
         return pictures.page(written, caption), written
 
     default_steps = UNTIL_TIME_IS_UP if config.minutes else DEFAULT_STEPS
@@ -349,9 +348,9 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
                 step = int(run.step.numpy())
                 if run.show_is_due:
                     run.show(*look())
-                    waited = (step - measured["best_step"].numpy()) / run.show_every
-                    if 0 < config.patience <= waited:
-                        run.stop(f"no better validation in {config.patience}: the best was at step {step}")
+                    best_step = int(measured["best_step"].numpy())
+                    if 0 < config.patience <= (step - best_step) // run.show_every:
+                        run.stop(f"no better validation in {config.patience}: the best was at step {best_step}")
                         break
                 optimizer.learning_rate.assign(learning_rate(config, step, run.progress))
                 losses = train_step(characters, carried, run.step)
@@ -383,18 +382,14 @@ def generate(config: Config) -> None:
     if config.score:
         scored = text.read(config.score, config.encoding)
         bits = surprise(read, scored, alphabet, config)
-        with files.whole(run.generated / "score.html") as file:
-            file.write(
-                text.surprise_page(scored, bits, f"{config.score} under {run.folder}").encode("utf-8", "replace")
-            )
+        text.save_surprise(run.generated / "score.html", scored, bits, f"{config.score} under {run.folder}")
         print(f"{config.score}: {bits.mean():.4f} bits a character, {bits.mean() * math.log(2):.4f} nats")
     print(f"written to {run.generated}")
 
 
 def surprise(read, scored: str, alphabet: text.Alphabet, config: Config) -> np.ndarray:
     """Return -log2 p of each character of a text, as if a line had ended before it: float32 (characters,)."""
-    start = "\n" if "\n" in alphabet.characters else alphabet.characters[0]
-    losses, _ = read(alphabet.encode(start + scored, config.map_unknown)[None], "reading")
+    losses, _ = read(alphabet.encode(alphabet.opening + scored, config.map_unknown)[None], "reading")
     return losses[0] / math.log(2)
 
 
@@ -405,9 +400,8 @@ def classify(config: Config) -> None:
     scored, results = text.read(config.classify, config.encoding), {}
     alphabet = load(config).alphabet  # of all texts, as only so their numbers can be compared
     for path in config.train:
-        own = dataclasses.replace(
-            config, train=(path,), classify="", name=f"{config.name or 'classify'}-{Path(path).stem}"
-        )
+        name = f"{config.name or 'classify'}-{Path(path).stem}"
+        own = dataclasses.replace(config, train=(path,), classify="", name=name)
         folder = Path(config.output_dir) / cli.script_name(Config) / own.name
         if not folder.exists():
             print(f"training on {path}", flush=True)

@@ -136,12 +136,13 @@ def whole_batch(rows: tf.Tensor) -> tf.Tensor:
     return rows if context.num_replicas_in_sync == 1 else context.all_gather(rows, axis=0)
 
 
-def clipped(gradients: list[tf.Tensor], norm: float) -> list[tf.Tensor]:
+def clipped(gradients: list, norm: float) -> list[tf.Tensor]:
     """Scale a step's gradients down, if they are longer than `norm`, as if the whole batch were on one device.
 
     The norm is that of all of them together (Pascanu et al. 2013, arXiv:1211.5063, algorithm 1).
     """
     context = tf.distribute.get_replica_context()
+    gradients = [tf.convert_to_tensor(it) for it in gradients]  # of an embedding each character's are apart until here
     if context.num_replicas_in_sync > 1:  # the optimizer adds up what the replicas give it
         gradients = [it / context.num_replicas_in_sync for it in context.all_reduce("SUM", gradients)]
         norm = norm / context.num_replicas_in_sync

@@ -46,6 +46,11 @@ class Alphabet:
         """The number of UNKNOWN."""
         return len(self.characters) - 1
 
+    @property
+    def opening(self) -> str:
+        """What a text is taken to follow, as its first character must follow something: the end of a line if known."""
+        return "\n" if "\n" in self.characters else self.characters[0]
+
     def missing(self, text: str) -> str:
         """The characters of `text` that are not in the alphabet, each once, in order."""
         return "".join(sorted(set(text) - set(self.characters)))
@@ -245,8 +250,8 @@ def read(path: str | Path, encoding: str) -> str:
     return text
 
 
-def surprise_page(text: str, bits: np.ndarray, title: str) -> str:
-    """Return an HTML page of a text, each character on a ground that is the redder the more bits it has.
+def save_surprise(path: Path, text: str, bits: np.ndarray, title: str) -> None:
+    """Write an HTML page of a text, each character on a ground that is the redder the more bits it has.
 
     bits: float32 (len(text),). Of a long text the page shows the first 100,000 characters.
     """
@@ -256,13 +261,15 @@ def surprise_page(text: str, bits: np.ndarray, title: str) -> str:
         parts.append(f'<i class="s{step}">{html.escape("".join(character for _, character in run))}</i>')
     style = "".join(f".s{step}{{background:rgb(255,{255 - 11 * step},{255 - 12 * step})}}" for step in range(21))
     cut = f", of which these are the first {len(shown):,}" if len(shown) < len(text) else ""
-    return (
+    page = (
         f'<!doctype html><html><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>'
         f"pre{{white-space:pre-wrap;font-size:15px}}i{{font-style:normal}}{style}</style></head><body>"
         f"<p>{html.escape(title)}: {bits.mean():.3f} bits a character; {len(text):,} characters{cut}. "
         f'From <i class="s0">expected</i> to <i class="s20">10 bits and more</i>.</p>'
         f"<pre>{''.join(parts)}</pre></body></html>\n"
     )
+    with whole(path) as file:
+        file.write(page.encode("utf-8", "replace"))
 
 
 def named(characters: str) -> str:

@@ -243,7 +243,8 @@ def test_sums(reverse, monkeypatch):
 
 
 def test_the_page_of_surprises_is_escaped():
-    page = text.surprise_page("<b>&", np.array([0, 1, 30, 2], np.float32), 'a"<script>')
+    text.save_surprise(Path("page.html"), "<b>&", np.array([0, 1, 30, 2], np.float32), 'a"<script>')
+    page = Path("page.html").read_text()
     assert "<b>" not in page
     assert "<script>" not in page
     assert '<i class="s0">&lt;</i><i class="s2">b</i><i class="s20">&gt;</i><i class="s4">&amp;</i>' in page

@@ -50,9 +50,13 @@ def grid(images: np.ndarray, columns: int, row_names: Sequence[str] = ()) -> np.
     return np.concatenate([np.asarray(margin), sheet], axis=1)
 
 
-def page(text: str, caption: str, columns: int = 72, rows: int = 14) -> np.ndarray:
+def page(text: str, caption: str, columns: int = 64, rows: int = 14) -> np.ndarray:
     """Draw the beginning of a text, cut into lines of so many characters, below a caption: uint8 (height, width, 3)."""
-    lines = [line[start : start + columns] for line in text.split("\n") for start in range(0, len(line) or 1, columns)]
+    lines = [
+        line[start : start + columns]
+        for line in text.strip("\n").split("\n")
+        for start in range(0, len(line) or 1, columns)
+    ]
     small, font = (ImageFont.load_default(size=size) for size in (12, 14))
     sheet = Image.new("RGB", (columns * 8 + 24, (rows + 2) * 19), (250, 250, 246))
     draw = ImageDraw.Draw(sheet)

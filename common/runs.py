@@ -25,6 +25,7 @@ from common.cli import UserError
 from common.devices import Device
 
 LOG_EVERY = 50  # steps; a row of metrics.csv is the mean over them
+MOST_EPOCHS = 100_000  # more than are meant, where only the minutes count
 MOST_STEPS_UNSEEN = 1000  # between two samples, if they come once an epoch
 
 
@@ -84,7 +85,7 @@ class Run:
             disable=not sys.stdout.isatty(),
         )
         self._bar.start()
-        self._task = self._bar.add_task("", total=self._last_step, completed=self._done, epoch="", status="")
+        self._task = self._bar.add_task("", total=1.0, completed=self.progress, epoch="", status="")
         self._clock = self._logged_at = time.monotonic()
         self._logged_step = self._done
         return self
@@ -111,7 +112,7 @@ class Run:
                 break
             yield epoch
             if not sys.stdout.isatty():
-                print(f"epoch {epoch + 1}/{self._epochs}  step {self._done}  {self._status}", flush=True)
+                print(f"epoch {self._name(epoch)}  step {self._done}  {self._status}", flush=True)
 
     def batches(self, epoch: int) -> Iterator[tuple]:
         """Yield what is left of the batches of `epoch`: of pictures their images and labels, uint8 and int32.
@@ -121,7 +122,7 @@ class Run:
         for batch in self.data.batches(self.config, epoch, first=self._done - epoch * self._steps_per_epoch):
             yield self.device.share(*batch)
             self.step.assign_add(1)
-            self._bar.update(self._task, completed=self._done, epoch=f"{epoch + 1}/{self._epochs}")
+            self._bar.update(self._task, completed=self.progress, epoch=self._name(epoch))
             if self._done % self.config.checkpoint_every == 0:
                 self._save()
             if self._signal:
@@ -391,6 +392,9 @@ class Run:
         now = time.monotonic()
         self.seconds += now - self._clock
         self._clock = now
+
+    def _name(self, epoch: int) -> str:
+        return f"{epoch + 1}" if self._epochs > MOST_EPOCHS else f"{epoch + 1}/{self._epochs}"
 
     def _describe(self, rate: float, means: dict) -> str:
         left = (self._last_step - self._done) * self.data.per_step(self.config) / rate

@@ -7,7 +7,7 @@ import pickle
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,44 @@ class Images:
     class_names: tuple[str, ...]
     name: str
     files: tuple[str, ...] = ()
+
+    unit = "images"
+
+    @property
+    def extent(self) -> str:
+        """How much there is, for people to read."""
+        return f"{len(self.images):,} pictures"
+
+    @property
+    def description(self) -> dict:
+        """What config.json keeps of them."""
+        return {
+            "name": self.name,
+            "pictures": len(self.images),
+            "channels": self.channels,
+            "class_names": self.class_names,
+            "digest": self.digest,
+        }
+
+    def steps(self, config) -> int:
+        """Return how many batches make an epoch. Raises UserError if there is not even one."""
+        if len(self.images) < config.batch_size:
+            raise UserError(
+                f"{self.name} holds {len(self.images)} pictures, fewer than a batch: "
+                f"--batch_size {config.batch_size} needs as many"
+            )
+        return len(self.images) // config.batch_size
+
+    def per_step(self, config) -> int:
+        """Return how many pictures a batch has."""
+        return config.batch_size
+
+    def batches(self, config, epoch: int, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield images and labels of the batches of `epoch`, shuffled, from the `first` on, uint8 and int32."""
+        order, size = np.random.default_rng([config.seed, epoch]).permutation(len(self.images)), config.batch_size
+        for number in range(first, self.steps(config)):
+            chosen = order[number * size : (number + 1) * size]
+            yield self.images[chosen], self.labels[chosen]
 
     @property
     def channels(self) -> int:

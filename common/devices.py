@@ -119,6 +119,36 @@ def uniform(shape: tuple[int, ...], seed: int, step, stream: int = 0) -> tf.Tens
     return _of_replica(tf.random.stateless_uniform, shape, seed, step, stream)
 
 
+def part_of_batch(rows) -> tf.Tensor:
+    """This replica's share of a tensor that has a row for each example of the whole batch; the inverse of
+    `whole_batch`."""
+    context = tf.distribute.get_replica_context()
+    size = rows.shape[0] // context.num_replicas_in_sync
+    if size == rows.shape[0]:
+        return tf.convert_to_tensor(rows)
+    start = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
+    return tf.convert_to_tensor(rows)[start : start + size]
+
+
+def whole_batch(rows: tf.Tensor) -> tf.Tensor:
+    """The rows of all replicas, one replica's after the other's; the inverse of `part_of_batch`."""
+    context = tf.distribute.get_replica_context()
+    return rows if context.num_replicas_in_sync == 1 else context.all_gather(rows, axis=0)
+
+
+def clipped(gradients: list, norm: float) -> list[tf.Tensor]:
+    """Scale a step's gradients down, if they are longer than `norm`, as if the whole batch were on one device.
+
+    The norm is that of all of them together (Pascanu et al. 2013, arXiv:1211.5063, algorithm 1).
+    """
+    context = tf.distribute.get_replica_context()
+    gradients = [tf.convert_to_tensor(it) for it in gradients]  # of an embedding each character's are apart until here
+    if context.num_replicas_in_sync > 1:  # the optimizer adds up what the replicas give it
+        gradients = [it / context.num_replicas_in_sync for it in context.all_reduce("SUM", gradients)]
+        norm = norm / context.num_replicas_in_sync
+    return tf.clip_by_global_norm(gradients, norm)[0]
+
+
 def _of_replica(draw: Callable, shape: tuple[int, ...], seed: int, step, stream: int) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
     size, replicas = shape[0], context.num_replicas_in_sync

@@ -114,6 +114,22 @@ def pairs(upper: np.ndarray, lower: np.ndarray, columns: int) -> np.ndarray:
     return grid(np.stack(rows, axis=1).reshape(-1, *upper.shape[1:]), columns)
 
 
+def page(text: str, caption: str, columns: int = 64, rows: int = 14) -> np.ndarray:
+    """Draw the beginning of a text, cut into lines of so many characters, below a caption: uint8 (height, width, 3)."""
+    lines = [
+        line[start : start + columns]
+        for line in text.strip("\n").split("\n")
+        for start in range(0, len(line) or 1, columns)
+    ]
+    small, font = (ImageFont.load_default(size=size) for size in (12, 14))
+    sheet = Image.new("RGB", (columns * 8 + 24, (rows + 2) * 19), (250, 250, 246))
+    draw = ImageDraw.Draw(sheet)
+    draw.text((12, 8), caption, (130, 130, 130), small)
+    for row, line in enumerate(lines[:rows]):
+        draw.text((12, 32 + 19 * row), line, (20, 20, 20), font)
+    return np.asarray(sheet)
+
+
 def save_png(path: Path, pixels: np.ndarray) -> None:
     """Write uint8 pixels (height, width, 3) as a PNG."""
     with whole(path) as file:
@@ -156,7 +172,7 @@ def save_curves(path: Path, metrics: Path) -> None:
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for name in rows[0]:
-        if name not in ("epoch", "step", "seconds", "images_per_second"):
+        if name not in ("epoch", "step", "seconds") and not name.endswith("_per_second"):
             axes.plot(steps, [float(row[name]) for row in rows], label=name.replace("_", " "), linewidth=1)
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)

@@ -23,10 +23,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from common import checkpoints, cli, files, pictures, stored
 from common.cli import UserError
-from common.datasets import Images
 from common.devices import Device
 
 LOG_EVERY = 50  # steps; a row of metrics.csv is the mean over them
+MOST_EPOCHS = 100_000  # more than are meant, where only the minutes count
+MOST_STEPS_UNSEEN = 1000  # between two samples, if they come once an epoch
 
 
 def epochs_of(config, pictures: int, default_steps: int) -> int:
@@ -128,27 +129,23 @@ class Run:
     folder: where its files are. step: a variable, the number of training steps done.
     """
 
-    def __init__(self, config, device: Device, data: Images, default_steps: int, **saved):
+    def __init__(self, config, device: Device, data, default_steps: int, **saved):
         """Start a run, or go on with the one that `config.resume` names.
 
         default_steps: how long to train if `config.epochs` is 0, rounded up to whole epochs.
+        data: what it is trained on, pictures (datasets.Images) or text (text.Text).
         saved: the models and optimizers that make up its state, by name; all must be built.
         Raises UserError if the folder exists or cannot be written, or if its data or network are not these.
         """
-        if len(data.images) < config.batch_size:
-            raise UserError(
-                f"{data.name} holds {len(data.images)} pictures, fewer than a batch: "
-                f"--batch_size {config.batch_size} needs as many"
-            )
         self.config, self.device, self.data = config, device, data
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.seconds = 0.0
         self._saved = {**saved, "step": self.step}
         self._pending: list[dict] = []
         self._warned: set[str] = set()
-        self._signal = None
-        self._steps_per_epoch = len(data.images) // config.batch_size
-        self._epochs = epochs_of(config, len(data.images), default_steps)
+        self._signal, self._is_stopped = None, False
+        self._steps_per_epoch = data.steps(config)
+        self._epochs = epochs_of(config, self._steps_per_epoch * config.batch_size, default_steps)
         self._lock = None
         if config.minutes and device.machines > 1:
             raise UserError("--minutes: several machines would not stop at the same step; give --epochs")
@@ -173,7 +170,7 @@ class Run:
             disable=not sys.stdout.isatty(),
         )
         self._bar.start()
-        self._task = self._bar.add_task("", total=self._last_step, completed=self._done, epoch="", status="")
+        self._task = self._bar.add_task("", total=1.0, completed=self.progress, epoch="", status="")
         self._clock = self._logged_at = time.monotonic()
         self._logged_step = self._done
         return self
@@ -196,24 +193,21 @@ class Run:
     def epochs(self) -> Iterator[int]:
         """Yield the numbers of the epochs that are left, until the epochs or `config.minutes` are over."""
         for epoch in range(self._done // self._steps_per_epoch, self._epochs):
-            if self._out_of_time:
+            if self._out_of_time or self._is_stopped:
                 break
             yield epoch
             if not sys.stdout.isatty():
-                print(f"epoch {epoch + 1}/{self._epochs}  step {self._done}  {self._status}", flush=True)
+                print(f"epoch {self._name(epoch)}  step {self._done}  {self._status}", flush=True)
 
     def batches(self, epoch: int) -> Iterator[tuple]:
-        """Yield the images and labels of the batches of `epoch` that are left, shuffled, uint8 and int32.
+        """Yield what is left of the batches of `epoch`: of pictures their images and labels, uint8 and int32.
 
         Between two batches it counts the step, saves what is due, and leaves the loop if a signal came.
         """
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.data.images))
-        size = self.config.batch_size
-        for batch in range(self._done - epoch * self._steps_per_epoch, self._steps_per_epoch):
-            chosen = order[batch * size : (batch + 1) * size]
-            yield self.device.share(self.data.images[chosen], self.data.labels[chosen])
+        for batch in self.data.batches(self.config, epoch, first=self._done - epoch * self._steps_per_epoch):
+            yield self.device.share(*batch)
             self.step.assign_add(1)
-            self._bar.update(self._task, completed=self._done, epoch=f"{epoch + 1}/{self._epochs}")
+            self._bar.update(self._task, completed=self.progress, epoch=self._name(epoch))
             if self._done % self.config.checkpoint_every == 0:
                 self._save()
             if self._signal:
@@ -232,14 +226,14 @@ class Run:
         means = dict(zip(losses, self._pending_values().mean(axis=0).tolist(), strict=True))
         self._pending.clear()
         now, step = time.monotonic(), self._done + 1
-        rate = (step - self._logged_step) * self.config.batch_size / (now - self._logged_at)
+        rate = (step - self._logged_step) * self.data.per_step(self.config) / (now - self._logged_at)
         self._logged_at, self._logged_step = now, step
         self._count_seconds()
         row = {
             "epoch": self._done // self._steps_per_epoch + 1,
             "step": step,
             "seconds": round(self.seconds, 2),
-            "images_per_second": round(rate, 1),
+            f"{self.data.unit}_per_second": round(rate, 1),
             **means,
         }
         self._append(row)
@@ -253,11 +247,37 @@ class Run:
     @property
     def show_is_due(self) -> bool:
         """Whether samples should be shown before the coming step: before the first, and each `sample_every`."""
-        return self._done % self.config.sample_every == 0
+        return self._done % self.show_every == 0
 
-    def show(self, sheet: np.ndarray) -> None:
-        """Keep a grid of samples, uint8 (height, width, 3), as the numbered picture of this step."""
+    @property
+    def show_every(self) -> int:
+        """Steps between two samples: with `sample_every` 0 an epoch's."""
+        return self.config.sample_every or min(self._steps_per_epoch, MOST_STEPS_UNSEEN)
+
+    def keep_best(self, **models: keras.Model) -> None:
+        """Save models, by name, as the best that there were so far, in the folder best/."""
+        with files.told_in_one_line(self.folder / "best"):
+            (self.folder / "best").mkdir(exist_ok=True)
+        checkpoints.save(self.folder / "best", self._done, models)
+
+    def stop(self, why: str) -> None:
+        """Let this epoch be the last, and tell why."""
+        print(why, flush=True)
+        self._is_stopped = True
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is over, from 0 to 1: of its steps or, if that is more, of its minutes."""
+        minutes = self.config.minutes
+        return min(max(self._done / self._last_step, minutes and self.seconds / 60 / minutes), 1.0)
+
+    def show(self, sheet: np.ndarray, text: str | None = None) -> None:
+        """Keep a grid of samples, uint8 (height, width, 3), as the numbered picture of this step, and a text."""
         pictures.save_png(self.folder / "samples" / f"step_{self._done:08d}.png", sheet)
+        if text is not None:
+            with files.whole(self.folder / "samples" / f"step_{self._done:08d}.txt") as file:
+                file.write(text.encode("utf-8", "replace"))
+            self._collect_texts()
         if self._board:
             with self._board.as_default(step=self._done):
                 tf.summary.image("samples", sheet[None])
@@ -288,10 +308,10 @@ class Run:
                 "the samples are all alike: mode collapse; another --seed or a smaller --learning_rate may help",
             )
 
-    def finish(self, sheet: np.ndarray, **models: keras.Model) -> None:
+    def finish(self, sheet: np.ndarray, text: str | None = None, **models: keras.Model) -> None:
         """Write final.png, and each model as `<name>.keras` for any Keras program."""
         self._pending_values()  # nothing is made of a network that has failed
-        self.show(sheet)
+        self.show(sheet, text)
         pictures.save_png(self.folder / "final.png", sheet)
         for name, model in models.items():
             checkpoints.save_model(self.folder / f"{name}.keras", model)
@@ -314,14 +334,7 @@ class Run:
         """Write the folder's config.json, and make what else it lacks."""
         for inner in ("samples", "checkpoints"):
             (folder / inner).mkdir(exist_ok=True)
-        data = {
-            "name": self.data.name,
-            "pictures": len(self.data.images),
-            "channels": self.data.channels,
-            "class_names": self.data.class_names,
-            "digest": self.data.digest,
-        }
-        write_config(folder, self.config, data, self.device)
+        write_config(folder, self.config, self.data.description, self.device)
         self._board = _tensorboard(folder / "tensorboard") if self.config.tensorboard else None
         self._status = ""
 
@@ -344,9 +357,10 @@ class Run:
         self._open(folder)  # only now that nothing speaks against going on
         with files.whole(folder / "metrics.csv") as file:
             file.write(_csv(rows))
-        for path in (folder / "samples").glob("step_*.png"):
+        for path in (*(folder / "samples").glob("step_*.*"), *(folder / "best").glob("step_*.npz")):
             if int(path.stem.removeprefix("step_")) > self._done:
                 path.unlink()
+        self._collect_texts()
         print(f"resumed after {self._done} steps", flush=True)
 
     # Saving
@@ -384,6 +398,14 @@ class Run:
         if (self.folder / "metrics.csv").exists():
             pictures.save_curves(self.folder / "curves.png", self.folder / "metrics.csv")
 
+    def _collect_texts(self) -> None:
+        """Write the numbered texts, if there are any, one after the other as samples.txt."""
+        texts = sorted((self.folder / "samples").glob("step_*.txt"))
+        if texts:
+            with files.whole(self.folder / "samples.txt") as file:
+                for path in texts:
+                    file.write(f"--- {path.stem.replace('_', ' ')} ---\n".encode() + path.read_bytes() + b"\n\n")
+
     def _append(self, row: dict) -> None:
         path = self.folder / "metrics.csv"
         with files.told_in_one_line(path), path.open("ab") as file:
@@ -417,12 +439,15 @@ class Run:
         self.seconds += now - self._clock
         self._clock = now
 
+    def _name(self, epoch: int) -> str:
+        return f"{epoch + 1}" if self._epochs > MOST_EPOCHS else f"{epoch + 1}/{self._epochs}"
+
     def _describe(self, rate: float, means: dict) -> str:
-        left = (self._last_step - self._done) * self.config.batch_size / rate
+        left = (self._last_step - self._done) * self.data.per_step(self.config) / rate
         if self.config.minutes:
             left = min(left, self.config.minutes * 60 - self.seconds)
         losses = "  ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-        return f"{rate:,.0f} images/s  {losses}  {int(left) // 60}:{int(left) % 60:02d} left"
+        return f"{rate:,.0f} {self.data.unit}/s  {losses}  {int(left) // 60}:{int(left) % 60:02d} left"
 
     def _on_signal(self, number, frame) -> None:
         if self._signal:  # asked twice: do not wait for the step

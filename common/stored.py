@@ -9,7 +9,6 @@ import numpy as np
 
 from common import checkpoints, cli, files, pictures
 from common.cli import UserError
-from common.datasets import Images
 
 MOST_SHOWN = 400  # samples in grid.png
 MOST_ROWS = 100  # of reconstructions.png
@@ -27,7 +26,7 @@ def configure(config_class: type, argv: list[str] | None, description: str):
         return config
     field = "run" if config.uses_trained_run else "resume"
     folder = _find(config_class, getattr(config, field), Path(config.output_dir))
-    stored = _read_config(config_class, folder)
+    stored = read_config(config_class, folder)
     config = cli.parse(config_class, argv, description, defaults=stored)
     if different := cli.contradictions(config, stored):
         raise UserError(f"{', '.join(different)}: cannot be changed for {folder}; leave it out or start a new run")
@@ -37,19 +36,28 @@ def configure(config_class: type, argv: list[str] | None, description: str):
 class StoredRun:
     """A run to make something with: no training data are needed for that.
 
-    folder: where it lies. data_name, pictures, channels, class_names, digest: what it was trained on.
+    folder: where it lies. data_name, digest: what it was trained on; channels, class_names: of pictures; alphabet:
+    of text. settings: its config's, by name.
     """
 
     def __init__(self, folder: str | Path):
         """Read the config.json in `folder`. Raises UserError if it cannot be read."""
         self.folder = Path(folder)
-        data = _description(self.folder)["data"]
-        self.data_name, self.pictures, self.digest = data["name"], data["pictures"], data["digest"]
-        self.channels, self.class_names = data["channels"], tuple(data["class_names"])
+        description = _description(self.folder)
+        data, self.settings = description["data"], description["settings"]
+        self.data_name, self.digest = data["name"], data["digest"]
+        self.extent = f"{data.get('pictures', 0):,} pictures"
+        self.channels, self.class_names = data.get("channels", 0), tuple(data.get("class_names", ()))
+        self.alphabet = data.get("alphabet", "")
+        if self.alphabet:
+            self.extent = f"{data['characters']:,} characters"
 
-    def restore(self, **saved) -> None:
-        """Set models, by name, to what the newest checkpoint holds. Raises UserError if there is none."""
-        if checkpoints.restore(self.folder / "checkpoints", saved) is None:
+    def restore(self, kept: str = "checkpoints", **saved) -> None:
+        """Set models, by name, to what the newest checkpoint holds; kept: the folder that it is in.
+
+        Raises UserError if there is none.
+        """
+        if checkpoints.restore(self.folder / kept, saved) is None:
             raise UserError(f"{self.folder} has no checkpoint yet; train it further with --resume {self.folder}")
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
@@ -62,12 +70,12 @@ class StoredRun:
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); write it anew with --resume {self.folder}") from None
 
-    def check_data(self, data: Images) -> None:
+    def check_data(self, data) -> None:
         """Raise UserError if `data` is not what the run was trained on."""
         if data.digest != self.digest:
             raise UserError(
-                f"{self.folder} was trained on other data ({self.data_name}, {self.pictures} pictures) "
-                f"than {data.name} ({len(data.images)} pictures)"
+                f"{self.folder} was trained on other data ({self.data_name}, {self.extent}) "
+                f"than {data.name} ({data.extent})"
             )
 
     def labels(self, config, count: int) -> np.ndarray:
@@ -148,7 +156,8 @@ def _description(folder: Path) -> dict:
         description = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    for keys, kind in _FORM.items():
+    is_text = isinstance(description, dict) and "alphabet" in (description.get("data") or ())
+    for keys, kind in (_FORM | (_TEXT if is_text else _PICTURES)).items():
         value = description
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
@@ -161,11 +170,10 @@ _FORM = {
     ("script",): str,
     ("settings",): dict,
     ("data", "name"): str,
-    ("data", "pictures"): int,
-    ("data", "channels"): int,
-    ("data", "class_names"): list,
     ("data", "digest"): str,
 }
+_PICTURES = {("data", "pictures"): int, ("data", "channels"): int, ("data", "class_names"): list}
+_TEXT = {("data", "characters"): int, ("data", "alphabet"): str}
 
 
 def _find(config_class: type, reference: str, output_dir: Path) -> Path:
@@ -183,7 +191,8 @@ def _find(config_class: type, reference: str, output_dir: Path) -> Path:
     return found[-1].parent
 
 
-def _read_config(config_class: type, folder: Path):
+def read_config(config_class: type, folder: Path):
+    """Return the config of a run. Raises UserError if it is damaged, or one of another script or version."""
     description = _description(folder)
     script, settings = description["script"], description["settings"]
     if script != cli.script_name(config_class):

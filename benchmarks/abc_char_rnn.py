@@ -1,0 +1,110 @@
+"""Does char_rnn.py learn to write music? How many of the bars that it writes are whole.
+
+The corpus is made here: tunes in ABC notation (https://abcnotation.com/wiki/abc:standard:v2.1), each of two parts of
+eight bars in one of four metres, whose melodies walk up and down a scale. So nothing need be downloaded; `--tunes FILE`
+takes real ones, in ABC notation without chords and ornaments. A run is trained on them, or the run of the same name
+goes on; then it writes, and each bar is checked: are its notes together as long as the tune's metre says?
+
+Writes outputs/benchmarks/abc_char_rnn.json and abc_char_rnn.abc.
+
+    python -m benchmarks.abc_char_rnn --minutes 5
+"""
+
+import argparse
+import fractions
+import re
+from pathlib import Path
+
+import numpy as np
+
+import char_rnn
+from benchmarks import quality
+from common import cli, files
+
+NOTES = ["C", "D", "E", "F", "G", "A", "B", "c", "d", "e", "f", "g", "a", "b"]
+METRES = {"4/4": 8, "3/4": 6, "2/4": 4, "6/8": 6}  # and how many eighths that is
+RHYTHMS = {2: [[2], [1, 1]], 3: [[3], [2, 1], [1, 1, 1]]}  # of a beat, in eighths
+NOTE = re.compile(r"[_^=]?[A-Ga-gz][,']*(\d*)(/?)(\d*)")
+
+
+def make_tune(number: int, random: np.random.Generator) -> str:
+    """Return a tune in ABC notation: two parts of eight bars, each repeated."""
+    metre = str(random.choice(list(METRES)))
+    place, parts = int(random.integers(3, 9)), []
+    for _ in range(2):
+        bars = []
+        for bar in range(8):
+            if bar >= 4 and random.random() < 0.5:  # as four bars before
+                bars.append(bars[bar - 4])
+                continue
+            beats = [3, 3] if metre == "6/8" else [2] * (METRES[metre] // 2)
+            written = []
+            for beat in beats:
+                lengths, notes = RHYTHMS[beat][random.integers(len(RHYTHMS[beat]))], ""
+                for length in lengths:
+                    place = int(np.clip(place + random.choice([-2, -1, -1, 0, 1, 1, 2]), 0, len(NOTES) - 1))
+                    notes += NOTES[place] + (str(length) if length > 1 else "")
+                written.append(notes)
+            bars.append(" ".join(written))
+        parts.append("|:" + "|".join(bars[:4]) + "|\n" + "|".join(bars[4:]) + ":|\n")
+    return f"X:{number}\nM:{metre}\nL:1/8\nK:C\n{''.join(parts)}\n"
+
+
+def whole_bars(tune: str) -> tuple[int, int]:
+    """Return how many bars of a tune are as long as its metre says, and how many there are.
+
+    A bar with anything but notes and rests in it is not whole. The last, if the text ends within it, is not counted.
+    """
+    metre = re.search(r"^M:(\d+)/(\d+)$", tune, re.MULTILINE)
+    unit = re.search(r"^L:(\d+)/(\d+)$", tune, re.MULTILINE)
+    if not metre or not unit:
+        return 0, 0
+    bar = fractions.Fraction(*map(int, metre.groups())) / fractions.Fraction(*map(int, unit.groups()))
+    melody = "".join(line for line in tune.splitlines() if not re.match(r"[A-Za-z]:", line))
+    bars = [it.strip() for it in re.split(r":?\|+:?", melody)[:-1]]
+    bars = [it for it in bars if it]
+    return sum(_length(it) == bar for it in bars), len(bars)
+
+
+def _length(bar: str) -> fractions.Fraction | None:
+    """A bar's length in units; None if something in it is no note."""
+    if NOTE.sub("", bar).strip():
+        return None
+    total = fractions.Fraction(0)
+    for times, slash, parts in NOTE.findall(bar):
+        total += fractions.Fraction(int(times or 1), int(parts or 2) if slash else 1)
+    return total
+
+
+@cli.one_line_errors
+def main(argv=None):
+    """Train, write, check, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5, help="of training (%(default)s)")
+    parser.add_argument("--tunes", help="a file of tunes in ABC notation, instead of those made here")
+    parser.add_argument("--name", default="abc", help="of the run (%(default)s)")
+    arguments = parser.parse_args(argv)
+    corpus = Path(arguments.tunes or quality.FOLDER / "abc_char_rnn.txt")
+    if not arguments.tunes and not corpus.exists():
+        quality.FOLDER.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(0)
+        with files.whole(corpus) as file:
+            file.write("".join(make_tune(number, random) for number in range(1, 4001)).encode())
+    folder = quality.FOLDER / "char_rnn" / arguments.name
+    start = ["--resume", str(folder)] if folder.exists() else ["--train", str(corpus), "--name", arguments.name]
+    char_rnn.main([*start, "--minutes", str(arguments.minutes), "--output_dir", str(quality.FOLDER)])
+    char_rnn.main(["--sample", "20000", "--prime", "X:1\n", "--run", str(folder)])
+    written = (folder / "generated" / "sample.txt").read_text()
+    tunes = [f"X:{tune}" for tune in written.split("X:")[1:-1]]  # the last is cut
+    whole, bars = np.sum([whole_bars(tune) for tune in tunes], axis=0).tolist()
+    known = set(corpus.read_text().split("\n\n"))
+    copied = sum(tune.partition("\n")[2].strip() in {it.partition("\n")[2].strip() for it in known} for tune in tunes)
+    print(f"{len(tunes)} tunes, {bars} bars, of which {whole} are whole: {whole / max(bars, 1):.1%}; copied: {copied}")
+    with files.whole(quality.FOLDER / "abc_char_rnn.abc") as file:
+        file.write(written.encode())
+    result = {"minutes": arguments.minutes, "tunes": len(tunes), "bars": bars, "whole": whole, "copied": copied}
+    quality.write_json("abc_char_rnn", result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""char_rnn.py against TensorFlow's tutorial and PyTorch's LSTM: validation loss over minutes of training.
+
+All train on the same text, of which the last tenth validates, in one process, in turns of some seconds, each on a clock
+of its own, so that a noisy machine is noisy for all. Ours is the default network and schedule; the tutorial's is built
+here from its description (https://www.tensorflow.org/text/tutorials/text_generation): one GRU of 1,024, batches of 64
+sequences of 100 characters in random order, Adam. PyTorch's is nn.LSTM of our size, on our windows, with Adam, its
+step size constant and without averaging: what one would write first. The loss of each is measured in the same way: the
+state is carried through the whole last tenth, which is read as 32 parts at once.
+
+Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/compare_char_rnn.json and .png; may
+be interrupted, and goes on where it was.
+
+    python -m benchmarks.compare_char_rnn --train tinyshakespeare.txt --minutes 60
+"""
+
+import argparse
+import dataclasses
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from matplotlib.figure import Figure
+
+import char_rnn
+from benchmarks import quality
+from common import checkpoints, cli, devices, files, text
+
+TURN_SECONDS = 20.0
+MARKS = {"asked of ours after 10 minutes": 1.55, "nanoGPT's transformer (on a GPU)": 1.4697}
+
+
+@dataclasses.dataclass
+class Contender:
+    """A network in training, with its clock.
+
+    step: trains once on the next batch, given how much of the time is over (0 to 1), and returns its characters.
+    validate: returns nats a character. saved: all that a checkpoint must hold; `load` and `dump` are for what else.
+    """
+
+    name: str
+    step: Callable[[int, float], int]
+    validate: Callable[[], float]
+    saved: dict
+    dump: Callable[[], dict] = dict
+    load: Callable[[dict], None] = lambda arrays: None
+
+    def __post_init__(self):
+        """Go on from the newest checkpoint, if there is one."""
+        self.folder = quality.FOLDER / "compare_char_rnn" / self.name.replace(" ", "_")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = checkpoints.restore(self.folder, self.saved)
+        self.seconds, self.steps = (float(kept["seconds"]), int(kept["steps"])) if kept else (0.0, 0)
+        self.characters = int(kept["characters"]) if kept else 0
+        self.points = json.loads(str(kept["points"])) if kept else []
+        if kept:
+            self.load({name: kept[name] for name in kept if name.startswith("more_")})
+
+    def train(self, seconds: float, whole: float) -> None:
+        """Train for some seconds of its clock, which ends at `whole`."""
+        started, before = time.monotonic(), self.seconds
+        while self.seconds - before < seconds and self.seconds < whole:
+            self.characters += self.step(self.steps, min(self.seconds / whole, 1.0))
+            self.steps += 1
+            self.seconds = before + time.monotonic() - started
+
+    def measure(self) -> None:
+        """Validate, note it, and save."""
+        loss = self.validate()
+        self.points.append({"contender": self.name, "seconds": self.seconds, "characters": self.characters})
+        self.points[-1]["validation_loss"] = loss
+        print(f"{self.name:20} {self.seconds:7.0f} s  {self.characters:12,} characters  {loss:.4f} nats", flush=True)
+        checkpoints.save(
+            self.folder,
+            self.steps,
+            self.saved,
+            seconds=np.array(self.seconds),
+            steps=np.array(self.steps),
+            characters=np.array(self.characters),
+            points=np.array(json.dumps(self.points)),
+            **self.dump(),
+        )
+
+
+def endless(data: text.Text, config, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the batches of all epochs, from that of number `steps` on."""
+    epoch, first = divmod(steps, data.steps(config))
+    while True:
+        yield from data.batches(config, epoch, first)
+        epoch, first = epoch + 1, 0
+
+
+class Feed:
+    """Gives each step its batch, also to a contender that was interrupted."""
+
+    def __init__(self, data: text.Text, config):
+        self._data, self._config, self._batches, self._next = data, config, None, -1
+
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the batch of a step."""
+        if step != self._next:
+            self._batches = endless(self._data, self._config, step)
+        self._next = step + 1
+        return next(self._batches)
+
+
+def ours(data: text.Text, config: char_rnn.Config) -> Contender:
+    """Return char_rnn.py."""
+    device = devices.setup(config)
+    parts = char_rnn.build(config, len(data.alphabet))
+    train_step = device.compile(char_rnn.make_train_step(**parts, config=config))
+    read, feed = char_rnn.make_reader(parts["averaged_network"], config), Feed(data, config)
+
+    def step(number: int, progress: float) -> int:
+        parts["optimizer"].learning_rate.assign(char_rnn.learning_rate(config, number, progress))
+        train_step(*device.share(*feed(number)), tf.constant(number, tf.int64))["loss"].numpy()
+        return config.batch_size * config.window
+
+    return Contender("ours", step, lambda: char_rnn.validate(read, data.validation), parts)
+
+
+def tutorial(data: text.Text) -> Contender:
+    """Return the network and the step of TensorFlow's tutorial."""
+    keras.utils.set_random_seed(0)
+    characters, units, batch_size, window = len(data.alphabet), 1024, 64, 100
+    numbers, state = keras.Input((None,), dtype="int32"), keras.Input((units,))
+    x = layers.Embedding(characters, 256)(numbers)
+    x, after = layers.GRU(units, return_sequences=True, return_state=True)(x, initial_state=state)
+    network = keras.Model([numbers, state], [layers.Dense(characters)(x), after])
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(network.trainable_variables)
+    config = char_rnn.Config(cell="gru", layers=1, width=units)  # for the reader: one state of this width
+    read = char_rnn.make_reader(network, config)
+
+    @tf.function
+    def train_step(windows):
+        with tf.GradientTape() as tape:
+            logits, _ = network([windows[:, :-1], tf.zeros((batch_size, units))], training=True)
+            loss = char_rnn.mean_loss(logits, windows[:, 1:])
+        optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
+        return loss
+
+    windows = np.lib.stride_tricks.sliding_window_view(data.training, window + 1)[::window]
+    per_epoch = len(windows) // batch_size
+
+    def step(number: int, progress: float) -> int:
+        epoch, batch = divmod(number, per_epoch)
+        order = np.random.default_rng([0, epoch]).permutation(len(windows))
+        chosen = windows[np.sort(order[batch * batch_size : (batch + 1) * batch_size])]
+        train_step(tf.constant(chosen, tf.int32)).numpy()
+        return batch_size * window
+
+    saved = {"network": network, "optimizer": optimizer}
+    return Contender("tutorial's GRU", step, lambda: char_rnn.validate(read, data.validation), saved)
+
+
+def pytorch(data: text.Text, config: char_rnn.Config) -> Contender:
+    """Return PyTorch's LSTM of the same size, on the same windows."""
+    import torch  # only this benchmark needs it
+
+    torch.manual_seed(0)
+    characters, feed = len(data.alphabet), Feed(data, config)
+    embedding = torch.nn.Embedding(characters, config.embedding)
+    lstm = torch.nn.LSTM(config.embedding, config.width, config.layers, batch_first=True, dropout=config.dropout)
+    output = torch.nn.Linear(config.width, characters)
+    network = torch.nn.ModuleList([embedding, lstm, output])
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    carried_states = [torch.zeros(config.layers, config.batch_size, config.width) for _ in range(2)]
+
+    def losses_of(windows, states):
+        windows = torch.from_numpy(np.ascontiguousarray(windows)).long()
+        outputs, states = lstm(embedding(windows[:, :-1]), states)
+        logits = output(outputs).flatten(0, 1)
+        losses = torch.nn.functional.cross_entropy(logits, windows[:, 1:].flatten(), reduction="none")
+        return losses, [state.detach() for state in states]
+
+    def step(number: int, progress: float) -> int:
+        windows, carried = feed(number)
+        network.train()
+        optimizer.zero_grad()
+        losses, carried_states[:] = losses_of(windows, [state * float(carried[0]) for state in carried_states])
+        losses.mean().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        optimizer.step()
+        return config.batch_size * config.window
+
+    def validate() -> float:
+        network.eval()
+        numbers = data.validation[: len(data.validation) // 32 * 32].reshape(32, -1)
+        states, total = [torch.zeros(config.layers, 32, config.width) for _ in range(2)], []
+        with torch.no_grad():
+            for start in range(0, numbers.shape[1] - 1, 128):
+                losses, states = losses_of(numbers[:, start : start + 129], states)
+                total.append(losses.numpy())
+        return float(np.concatenate(total).mean())
+
+    def dump() -> dict:
+        content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "states": carried_states}
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        return {"more_pytorch": np.frombuffer(buffer.getvalue(), np.uint8)}
+
+    def load(arrays: dict) -> None:
+        content = torch.load(io.BytesIO(arrays["more_pytorch"].tobytes()), weights_only=True)
+        network.load_state_dict(content["network"])
+        optimizer.load_state_dict(content["optimizer"])
+        carried_states[:] = content["states"]
+
+    return Contender("PyTorch's LSTM", step, validate, {}, dump, load)
+
+
+def draw(contenders: list[Contender], path: Path) -> None:
+    """Draw the losses over minutes."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for contender in contenders:
+        minutes = [point["seconds"] / 60 for point in contender.points]
+        axes.plot(minutes, [point["validation_loss"] for point in contender.points], ".-", label=contender.name)
+    for (label, loss), line in zip(MARKS.items(), (":", "--"), strict=True):
+        axes.axhline(loss, color="grey", linestyle=line, label=label)
+    axes.set(xlabel="minutes of training", ylabel="validation loss, nats a character", ylim=(1.35, 2.2))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with files.whole(path) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+@cli.one_line_errors
+def main(argv=None):
+    """Train all for as many minutes each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", required=True, help="the text")
+    parser.add_argument("--minutes", type=float, default=60, help="of training for each (%(default)s)")
+    parser.add_argument("--every", type=float, default=2, help="minutes between two validations (%(default)s)")
+    arguments = parser.parse_args(argv)
+    config = char_rnn.Config(minutes=arguments.minutes, precision="float32")
+    data = text.load([arguments.train], "utf-8", 1, quality.FOLDER / "texts")
+    contenders = [ours(data, config), tutorial(data), pytorch(data, config)]
+    whole = arguments.minutes * 60
+    while any(contender.seconds < whole for contender in contenders):
+        for contender in contenders:
+            if contender.seconds < whole:
+                contender.train(TURN_SECONDS, whole)
+                last = contender.points[-1]["seconds"] if contender.points else 0.0
+                if contender.seconds >= min(last + arguments.every * 60, whole):
+                    contender.measure()
+    points = [point for contender in contenders for point in contender.points]
+    quality.write_json("compare_char_rnn", {"minutes": arguments.minutes, "text": data.name, "points": points})
+    draw(contenders, quality.FOLDER / "compare_char_rnn.png")
+    print(f"written to {quality.FOLDER / 'compare_char_rnn.json'} and .png")
+
+
+if __name__ == "__main__":
+    main()

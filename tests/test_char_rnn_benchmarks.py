@@ -1,0 +1,39 @@
+"""What the benchmarks of char_rnn.py count: bars of tunes, and answers to sums."""
+
+import numpy as np
+import tensorflow as tf
+
+import char_rnn
+from benchmarks import abc_char_rnn, arithmetic_char_rnn
+from common import text
+
+
+def test_bars_are_counted_and_measured():
+    head = "X:1\nM:3/4\nL:1/8\nK:C\n"
+    assert abc_char_rnn.whole_bars(head + "|:C2 D2 E2|C3 z D/2E/ F|\nG6|^A,2 b'2:|") == (3, 4)
+    assert abc_char_rnn.whole_bars(head + "C6|D5 x|E6") == (1, 2)  # x is no note; the last bar is not over
+    assert abc_char_rnn.whole_bars("C6|") == (0, 0)
+    random = np.random.default_rng(0)
+    for number in range(20):
+        whole, bars = abc_char_rnn.whole_bars(abc_char_rnn.make_tune(number, random))
+        assert whole == bars == 16
+
+
+def test_exact_answers_are_counted(monkeypatch):
+    sums = text.Sums(1, reverse=False)
+    config = char_rnn.Config(width=8, layers=1, embedding=4)
+    network = char_rnn.build_network(config, len(sums.alphabet))
+    right, wrong = arithmetic_char_rnn.exact_answers(network, config, sums)
+    assert right + len(wrong) == len(sums.held_out) == 10
+
+    def knows_all(network, config, alphabet):
+        def write(last, states, place):
+            lines = [f"{answer}\n".ljust(25, "0") for answer in answers]
+            return tf.constant([alphabet.encode(line) for line in lines]), states
+
+        return write
+
+    answers = [sums.answer(pair) for pair in sorted(map(tuple, sums.held_out.tolist()))]
+    monkeypatch.setattr(char_rnn, "make_writer", knows_all)
+    monkeypatch.setattr(sums, "held_out", np.array(sorted(map(tuple, sums.held_out.tolist()))))
+    assert arithmetic_char_rnn.exact_answers(network, config, sums) == (10, [])

@@ -1,0 +1,251 @@
+"""Corpora: decoded, counted, encoded on disk, split and read in windows; and the sums that are made as needed."""
+
+import dataclasses
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common import text
+from common.cli import UserError
+
+
+@dataclasses.dataclass
+class Reading:
+    batch_size: int = 3
+    window: int = 4
+    seed: int = 0
+
+
+def load(*paths, encoding="utf-8", min_count=1, **more):
+    return text.load([str(path) for path in paths], encoding, min_count, Path("texts"), **more)
+
+
+def write(name, content, encoding="utf-8"):
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+    return path
+
+
+def whole(data):
+    return data.alphabet.decode(data.numbers)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "gb18030"])
+def test_what_is_read_is_what_was_written_in_any_script(encoding):
+    content = "Grüße, мир, 世界, 𝄞!\nzwei\n" * 3
+    data = load(write("a.txt", content, encoding), encoding=encoding)
+    assert whole(data) == content
+    assert data.alphabet.characters == "".join(sorted(set(content))) + text.UNKNOWN
+
+
+def test_byte_order_marks_and_line_ends(monkeypatch):
+    for piece in (3, 4, 1 << 22):  # a character or a line's end may lie across two pieces
+        monkeypatch.setattr(text, "PIECE", piece)
+        path = write(f"{piece}.txt", "\ufeffä\r\nb\rc\n\r\nd\ufeff")
+        assert text.read(path, "utf-8") == "ä\nb\nc\n\nd\ufeff"
+    assert text.read(write("mark.txt", "\ufeffä\r\n", "utf-16"), "utf-16").endswith("ä\n")
+
+
+def test_files_and_folders_in_the_order_given_and_of_the_alphabet():
+    write("folder/b.txt", "second ")
+    write("folder/a/z.txt", "first ")
+    write("folder/picture.png", b"\x89PNG\0\0")
+    write("folder/.hidden", "never ")
+    last = write("last.txt", "last")
+    assert whole(load("folder", last)) == "first second last"
+    assert whole(load(last, "folder")) == "lastfirst second "
+
+
+def test_rare_characters_become_unknown():
+    data = load(write("a.txt", "aaaabbbbcd"), min_count=2)
+    assert data.alphabet.characters == "ab" + text.UNKNOWN
+    assert whole(data) == "aaaabbbb" + 2 * text.UNKNOWN
+
+
+def test_the_last_tenth_validates():
+    data = load(write("a.txt", "0123456789" * 10))
+    assert (len(data.training), len(data.validation)) == (90, 10)
+    assert data.alphabet.decode(data.validation) == "0123456789"
+
+
+def test_numbers_are_as_small_as_they_can_be_and_stay_on_disk():
+    small = load(write("small.txt", "abc" * 100))
+    assert small.numbers.dtype == np.uint8
+    large = load(write("large.txt", "".join(map(chr, range(0x4E00, 0x4E00 + 300)))))
+    assert large.numbers.dtype == np.uint16
+    for data in (small, large):
+        assert isinstance(data.numbers, np.memmap)
+    before = {path: path.stat().st_mtime_ns for path in Path("texts").iterdir()}
+    load("small.txt")  # is there already
+    assert {path: path.stat().st_mtime_ns for path in Path("texts").iterdir()} == before
+
+
+def test_windows_go_through_all_streams_without_a_gap():
+    data = load(write("a.txt", "".join(chr(0x4E00 + index) for index in range(100))))
+    reading = Reading()
+    steps = data.steps(reading)
+    assert steps == (90 - 1) // 12 - 1
+    batches = list(data.batches(reading, epoch=0, first=0))
+    assert len(batches) == steps
+    streams = [np.concatenate([windows[row][:-1] for windows, _ in batches]) for row in range(3)]
+    for windows, _ in batches:
+        assert windows.shape == (3, 5)
+    for (before, _), (after, carried) in itertools.pairwise(batches):
+        assert np.array_equal(before[:, -1], after[:, 0])
+        assert carried.tolist() == [1, 1, 1]
+    assert batches[0][1].tolist() == [0, 0, 0]
+    read = np.concatenate(streams)
+    assert np.array_equal(read, np.arange(read[0], read[0] + len(read)))  # one after the other, none twice
+    assert read[-1] < 90  # nothing that validates
+    starts = {int(next(data.batches(reading, epoch, 0))[0][0, 0]) for epoch in range(20)}
+    assert len(starts) > 1
+    for (windows, _), (again, _) in zip(batches[3:], data.batches(reading, 0, 3), strict=True):
+        assert np.array_equal(windows, again)
+
+
+def test_a_text_of_the_least_length():
+    needed = 10 * (2 * 12 + 1) // 9 + 10
+    assert load(write("a.txt", "ab" * (needed // 2 + 1))).steps(Reading()) >= 1
+    with pytest.raises(UserError, match=rf"holds 20 characters, but --batch_size 3 .* --window 4 need {needed}"):
+        load(write("b.txt", "ab" * 10)).steps(Reading())
+
+
+def test_short_texts_are_warned_of(capsys):
+    load(write("a.txt", "ab" * 100))
+    assert "fewer than 100,000 characters" in capsys.readouterr().out
+    load(write("b.txt", "ab" * 50_000))
+    assert "fewer" not in capsys.readouterr().out
+
+
+def test_another_alphabet():
+    known = text.Alphabet("abc" + text.UNKNOWN)
+    path = write("a.txt", "abcäöa")
+    with pytest.raises(UserError, match=r"a\.txt holds 'ä', 'ö', which the run's alphabet lacks; --map_unknown"):
+        load(path, alphabet=known, strict=True)
+    assert whole(load(path, alphabet=known)) == "abc" + 2 * text.UNKNOWN + "a"
+    with pytest.raises(UserError, match="never saw 'x', 'y'"):
+        known.encode("ayxb")
+    assert known.encode("axb", map_unknown=True).tolist() == [0, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"GIF89a\0\0\x01", "looks like binary data"),
+        (b"abc\n" * 5 + "ä".encode("latin-1") + b"bc", "byte 0xe4 at offset 20 is not utf-8"),
+        (b"abc \xe2\x82", "byte 0xe2 at offset 4 is not utf-8"),
+        (b"aaaaaa", "has no two kinds of characters"),
+    ],
+)
+@pytest.mark.parametrize("piece", [5, 1 << 22])
+def test_bad_files(content, words, piece, monkeypatch):
+    monkeypatch.setattr(text, "PIECE", piece)
+    path = write("bad.txt", content)
+    with pytest.raises(UserError, match=words):
+        load(path)
+    assert not list(Path().glob("texts/*"))
+
+
+def test_bad_paths():
+    Path("empty").mkdir()
+    write("pictures/a.png", b"\x89PNG\0")
+    for path, words in (
+        ("nowhere", "there is no such file"),
+        ("", "there is no such file"),
+        ("x" * 300, "name too long"),
+        ("~nobody-here/x", "home"),
+        ("empty", "no text in it"),
+        ("pictures", "no text in it; its 1 files are binary"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load(path)
+    for encoding in ("utf-9", "base64"):
+        with pytest.raises(UserError, match=f"--encoding {encoding}: Python knows no such encoding"):
+            load(write("a.txt", "abc"), encoding=encoding)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read():
+    path = write("a.txt", "abc")
+    path.chmod(0)
+    with pytest.raises(UserError, match="cannot be read: permission denied"):
+        load(path)
+
+
+def test_a_file_that_changes():
+    path = write("a.txt", "abc" * 100)
+    data = load(path)
+    data.check_unchanged()
+    path.write_text("abd" * 100)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(UserError, match=r"a\.txt has changed since the training began"):
+        data.check_unchanged()
+    path.unlink()
+    with pytest.raises(UserError, match=r"a\.txt has changed"):
+        data.check_unchanged()
+
+
+def test_a_file_that_changes_while_it_is_read(monkeypatch):
+    path = write("a.txt", "abc" * 100)
+    encode = text._encode
+
+    def change_first(*arguments):
+        path.write_text("abc" * 50)
+        encode(*arguments)
+
+    monkeypatch.setattr(text, "_encode", change_first)
+    with pytest.raises(UserError, match="changed while it was read"):
+        load(path)
+    assert not list(Path("texts").iterdir())
+
+
+def test_without_a_text_pythons_own_library(monkeypatch):
+    monkeypatch.setattr(text.sysconfig, "get_paths", lambda: {"stdlib": "library"})
+    write("library/this.py", "import that\n")
+    write("library/test/test_this.py", "no\n")
+    write("library/site-packages/other.py", "no\n")
+    data = text.load((), "utf-8", 1, Path("texts"))
+    assert whole(data) == "import that\n"
+    assert data.name == "Python's standard library"
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_sums(reverse, monkeypatch):
+    monkeypatch.setattr(text, "SUMS_LENGTH", 5000)
+    sums = text.Sums(2, reverse)
+    reading = Reading(batch_size=1, window=500)
+    assert sums.held_out.shape == (1000, 2)
+    held_out = {tuple(pair) for pair in sums.held_out.tolist()}
+    assert len(held_out) == 1000
+    epochs = []
+    for epoch in range(2):
+        windows = [windows[0, :-1] for windows, _ in sums.batches(reading, epoch, 0)]
+        epochs.append(sums.alphabet.decode(np.concatenate(windows)))
+        lines = epochs[-1].split("\n")[1:-1]
+        assert len(lines) > 300
+        for line in lines:
+            question, answer = line.split("=")
+            a, b = map(int, question.split("+"))
+            assert (a, b) not in held_out
+            assert int(answer[::-1] if reverse else answer) == a + b
+    assert epochs[0] != epochs[1]
+    assert sums.question((12, 9)) + sums.answer((12, 9)) == ("12+9=12" if reverse else "12+9=21")
+    validated = sums.alphabet.decode(sums.validation).split("\n")
+    assert len(validated) == 1001
+    again = next(iter(text.Sums(2, reverse).batches(reading, 1, 0)))[0]
+    assert sums.alphabet.decode(again[0, :-1]) == epochs[1][:500]
+
+
+def test_the_page_of_surprises_is_escaped():
+    text.save_surprise(Path("page.html"), "<b>&", np.array([0, 1, 30, 2], np.float32), 'a"<script>')
+    page = Path("page.html").read_text()
+    assert "<b>" not in page
+    assert "<script>" not in page
+    assert '<i class="s0">&lt;</i><i class="s2">b</i><i class="s20">&gt;</i><i class="s4">&amp;</i>' in page
+    assert "8.250 bits a character" in page

@@ -253,7 +253,7 @@ def zoom(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, config:
             start, octaves, steps = image, sizes, config.steps
         else:
             first, before = (
-                np.asarray(pictures.to_signed(photographs.read(it).pixels)) for it in (paths[0], paths[number - 1])
+                pictures.to_signed_array(photographs.read(it).pixels) for it in (paths[0], paths[number - 1])
             )
             start = photographs.resize(before, height, width, middle)
             octaves, steps = sizes[-ZOOM_OCTAVES:], max(1, round(config.steps * ZOOM_STEPS))
@@ -264,7 +264,7 @@ def zoom(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, config:
         with files.told_in_one_line(path):
             path.parent.mkdir(exist_ok=True)
         pictures.save_png(path, pictures.from_signed(dreamt))
-    frames = (pictures.to_signed(photographs.read(path).pixels).numpy() for path in paths)
+    frames = (pictures.to_signed_array(photographs.read(path).pixels) for path in paths)
     pictures.save_gif(folder / "zoom.gif", [photographs.frame(it, height, width) for it in frames])
     print(f"done: look at {folder / 'zoom.gif'}")
 
@@ -307,12 +307,12 @@ def dream_folder(paths: list[Path], gradient_ascent_step: Callable, fits: Callab
             dreamt = photographs.lay_over(photograph, image, dreamt)
             photographs.save_png(target, dreamt, photograph, dataclasses.asdict(config))
         if config.blend:
-            before = pictures.to_signed(photographs.read(target).pixels).numpy()
+            before = pictures.to_signed_array(photographs.read(target).pixels)
         written.append(target)
     if not written:
         raise cli.UserError(f"--input_folder {config.input_folder}: none of its pictures can be dreamt on")
     shape = photographs.read(written[0]).pixels.shape[:2]
-    dreams = (pictures.to_signed(photographs.read(it).pixels).numpy() for it in written)
+    dreams = (pictures.to_signed_array(photographs.read(it).pixels) for it in written)
     pictures.save_gif(folder / "dreams.gif", [photographs.frame(it, *shape) for it in dreams])
     print(f"done: look at {folder / 'frames'}")
 

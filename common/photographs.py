@@ -88,7 +88,7 @@ def working_copy(photograph: Photograph, max_size: int) -> np.ndarray:
     """Return the photograph, its longer side at most `max_size`, 0 for any: float32 (height, width, 3) in [-1, 1]."""
     height, width, _ = photograph.pixels.shape
     scale = min(1.0, max_size / max(height, width)) if max_size else 1.0
-    image = pictures.to_signed(photograph.pixels).numpy()
+    image = pictures.to_signed_array(photograph.pixels)
     return resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
@@ -97,7 +97,9 @@ def lay_over(photograph: Photograph, image: np.ndarray, changed: np.ndarray) -> 
     if changed.shape == photograph.pixels.shape:
         return pictures.from_signed(changed)
     height, width, _ = photograph.pixels.shape
-    return pictures.from_signed(resize(changed - image, height, width) + pictures.to_signed(photograph.pixels))
+    full = pictures.to_signed_array(photograph.pixels)
+    full += resize(changed - image, height, width)
+    return pictures.from_signed(full)
 
 
 def find(folder: Path) -> list[Path]:

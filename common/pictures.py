@@ -20,6 +20,14 @@ def to_signed(pixels) -> tf.Tensor:
     return tf.cast(pixels, tf.float32) / 127.5 - 1.0
 
 
+def to_signed_array(pixels: np.ndarray) -> np.ndarray:
+    """The same as a NumPy array, made in place: TensorFlow would hold several copies of a large photograph."""
+    values = pixels.astype(np.float32)
+    values /= 127.5
+    values -= 1.0
+    return values
+
+
 def from_signed(images) -> np.ndarray:
     """Images in [-1, 1] as uint8, rounded; the inverse of `to_signed`."""
     values = np.array(images, np.float32)  # a copy, changed in place: large photographs would take several

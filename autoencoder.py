@@ -228,8 +228,7 @@ def train(config: Config) -> dict[str, float]:
         parts = [images, shown, decode(decoder, encode(encoder, shown), config)]
         if config.kind == "plain":
             del parts[1]
-        rows = [pictures.from_unit(part).reshape(-1, GRID_COLUMNS, *part.shape[1:]) for part in parts]
-        return pictures.grid(np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), GRID_COLUMNS)
+        return pictures.counterparts([pictures.from_unit(part) for part in parts], GRID_COLUMNS)
 
     with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:
         (run.folder / "codes.npz").unlink(missing_ok=True)  # of a run that is trained further: from other weights

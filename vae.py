@@ -531,7 +531,7 @@ def evaluate(config: Config, networks: Networks, generator, run: stored.StoredRu
     test = load(config, "test", run.channels)
     normal = encode(networks, pictures.to_unit(test.images), tf.one_hot(test.labels, classes))
     shown = sample(generator, normal[:50], test.labels[:50], classes)
-    pictures.save_png(run.generated / "reconstructions.png", pictures.pairs(test.images[:50], shown, 10))
+    pictures.save_png(run.generated / "reconstructions.png", pictures.counterparts([test.images[:50], shown], 10))
     pictures.save_scatter(run.generated / "latents.png", normal, test.labels, test.class_names)
 
     samples = config.evaluation_samples

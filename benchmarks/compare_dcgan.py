@@ -136,8 +136,8 @@ def main(argv=None):
     judge = quality.Judge()
     data = datasets.load("mnist", 28)
     config = dcgan_mnist.Config()
-    epochs = runs.epochs_of(config, len(data.images), dcgan_mnist.DEFAULT_STEPS)
-    until = epochs * (len(data.images) // config.batch_size) * config.batch_size  # as the default command
+    epochs = runs.epochs_of(config, data.steps(config), dcgan_mnist.DEFAULT_STEPS)
+    until = epochs * data.steps(config) * config.batch_size  # as the default command
     contenders = [ours(dcgan_mnist, data, config, "ours", "compare_dcgan", until=until), tutorial(data, images)]
     quality.write_json("compare_dcgan", race.race(contenders, judge))
     race.draw(contenders, judge.floor, quality.FOLDER / "compare_dcgan.png")

@@ -24,7 +24,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from PIL import Image
 
 import deep_dream
 from benchmarks import quality
@@ -205,7 +204,7 @@ def compare_activations(path: str, chosen: str, steps: int) -> dict:
             break
 
     shown = [pictures.from_signed(it) for it in (image, tutorial, ours)]
-    Image.fromarray(np.concatenate(shown, axis=1)).save(quality.FOLDER / "compare_deep_dream.png")
+    pictures.save_png(quality.FOLDER / "compare_deep_dream.png", np.concatenate(shown, axis=1))
     activations = {name: means(it) for name, it in (("photograph", image), ("tutorial", tutorial), ("ours", ours))}
     return {
         "network": network.name,

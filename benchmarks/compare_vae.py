@@ -43,17 +43,26 @@ def sampler(networks: vae.Networks, config: vae.Config):
     return lambda count: vae.sample(generator, latent_space.draw(count, config.latent_dim, seed=1), 0, classes=0)
 
 
-def ours(data: datasets.Images) -> tuple[Contender, vae.Networks]:
-    """Return vae.py's contender and the networks to measure: the averaged ones."""
+def contender(name: str, data, test, config: vae.Config, step, networks: vae.Networks, saved, **ends) -> Contender:
+    """Return a contender that notes the ELBO of `test`, too."""
+
+    def test_elbo() -> dict[str, float]:
+        return {"test_elbo": elbo(test, networks, config)}
+
+    sample = sampler(networks, config)
+    return Contender(name, "compare_vae", data, config.batch_size, step, sample, saved, test_elbo, **ends)
+
+
+def ours(data: datasets.Images, test: datasets.Images, **ends) -> Contender:
+    """Return vae.py's contender, of which the averaged networks are measured; `ends` as for a Contender."""
     device = devices.setup(OURS)
     state = vae.build(OURS, data.channels, classes=0)
     step = device.compile(vae.make_train_step(**state, config=OURS, classes=0))
-    networks = state["averaged_networks"]
-    return Contender("ours", "compare_vae", data, OURS.batch_size, step, sampler(networks, OURS), state), networks
+    return contender("ours", data, test, OURS, step, state["averaged_networks"], state, **ends)
 
 
-def tutorial(data: datasets.Images) -> tuple[Contender, vae.Networks]:
-    """Return the tutorial's contender and its networks, in float32."""
+def tutorial(data: datasets.Images, test: datasets.Images, **ends) -> Contender:
+    """Return the tutorial's contender, in float32; `ends` as for a Contender."""
     keras.utils.set_random_seed(0)
     encoder = keras.Sequential(
         [
@@ -91,8 +100,7 @@ def tutorial(data: datasets.Images) -> tuple[Contender, vae.Networks]:
         return {"loss": loss}
 
     saved = {"networks": networks, "optimizer": optimizer}
-    sample = sampler(networks, TUTORIAL)
-    return Contender("tutorial", "compare_vae", data, TUTORIAL.batch_size, step, sample, saved), networks
+    return contender("tutorial", data, test, TUTORIAL, step, networks, saved, **ends)
 
 
 def draw(points: list[dict], path: Path) -> None:
@@ -116,17 +124,10 @@ def main(argv=None):
     parser.add_argument("--minutes", type=float, default=10.0, help="of training for each (%(default)s)")
     seconds = 60 * parser.parse_args(argv).minutes
     data, test = (vae.load(OURS, split) for split in ("train", "test"))
-    judge = quality.Judge()
-    rivals = [(*ours(data), OURS), (*tutorial(data), TUTORIAL)]
-    while any(contender.seconds < seconds for contender, _, _ in rivals):
-        for contender, networks, config in rivals:
-            if contender.seconds < seconds:
-                contender.train(min(race.TURN_SECONDS, seconds - contender.seconds))
-                if contender.measure_is_due or contender.seconds >= seconds:
-                    contender.measure(judge, test_elbo=elbo(test, networks, config))
-    points = [point for contender, _, _ in rivals for point in contender.points]
-    quality.write_json("compare_vae", {"minutes": seconds / 60, "points": points})
-    draw(points, quality.FOLDER / "compare_vae.png")
+    rivals = [contestant(data, test, until_seconds=seconds) for contestant in (ours, tutorial)]
+    result = race.race(rivals, quality.Judge())
+    quality.write_json("compare_vae", {"minutes": seconds / 60, **result})
+    draw(result["points"], quality.FOLDER / "compare_vae.png")
     print(f"written to {quality.FOLDER / 'compare_vae.json'} and .png")
 
 

@@ -19,8 +19,7 @@ import keras
 import numpy as np
 from keras import layers
 
-import get_ckpt
-from common import checkpoints, cli, datasets, downloads, files
+from common import checkpoints, cli, datasets, files, networks, published
 
 FOLDER = Path("outputs/benchmarks")
 EPOCHS = {1: 5, 3: 12}  # of training the classifier, for grey and for colour
@@ -100,18 +99,12 @@ def inception_network() -> keras.Model | None:
 
     Returns None if get_ckpt.py has not fetched its weights. Raises UserError if their file is not the published one.
     """
-    weights = get_ckpt.NETWORKS["InceptionV3"]
-    if not weights.path.exists():
+    if not published.NETWORKS["InceptionV3"].path.exists():
         return None
-    if wrong := downloads.fault(weights.path, weights.digest):
-        raise cli.UserError(
-            f"{weights.path} is not the published file ({wrong}); python get_ckpt.py --force replaces it"
-        )
-    inception = keras.applications.InceptionV3(include_top=False, weights=None, pooling="avg")
-    inception.load_weights(weights.path)
+    inception = networks.load("InceptionV3", (-1.0, 1.0)).model
     inputs = keras.Input((None, None, 3))
     images = layers.Resizing(299, 299)(layers.Rescaling(1 / 127.5, offset=-1)(inputs))
-    return keras.Model(inputs, inception(images))
+    return keras.Model(inputs, layers.GlobalAveragePooling2D()(inception(images)))
 
 
 def inception_distance(network: keras.Model, images: np.ndarray, real: np.ndarray) -> float:

@@ -28,8 +28,8 @@ class Contender:
 
     folder: the race's, below outputs/benchmarks/. step: trains on uint8 images, labels and the step's number, and
     returns losses by name. sample: makes so many images, uint8. saved: all that its checkpoint must hold.
-    until, until_seconds: images or seconds after which it has arrived. stops: numbers of images at which it is
-    measured in any case.
+    further_figures: measures what is noted beside the distance. until, until_seconds: images or seconds after which it
+    has arrived. stops: numbers of images at which it is measured in any case.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Contender:
     step: Callable
     sample: Callable[[int], np.ndarray]
     saved: dict
+    further_figures: Callable[[], dict[str, float]] = dict
     until: float = np.inf
     until_seconds: float = np.inf
     stops: tuple[int, ...] = ()
@@ -93,11 +94,12 @@ class Contender:
         is_shown = any(last < second <= self.seconds for second in SHOWN_AT)
         return self.has_arrived or is_shown or self.images in self.stops or self.seconds >= last + wait
 
-    def measure(self, judge: quality.Judge, **more) -> None:
-        """Note the distance of 10,000 images, keep some for the plot, and save. more: further figures to note."""
+    def measure(self, judge: quality.Judge) -> None:
+        """Note the distance of 10,000 images, keep some for the plot, and save."""
         images = self.sample(10_000)
         point = {"contender": self.name, "seconds": round(self.seconds, 2), "images": self.images}
-        point |= {"processor_seconds": round(self.processor_seconds, 2), **judge.measure(images), **more}
+        point |= {"processor_seconds": round(self.processor_seconds, 2), **judge.measure(images)}
+        point |= self.further_figures()
         self.points.append(point)
         print(
             f"{self.name:24} {point['seconds']:8.1f} s  {point['images']:9,} images  "
@@ -125,7 +127,7 @@ def race(contenders: list[Contender], judge: quality.Judge) -> dict:
     while not all(contender.has_arrived for contender in contenders):
         for contender in contenders:
             if not contender.has_arrived:
-                contender.train(TURN_SECONDS)
+                contender.train(min(TURN_SECONDS, contender.until_seconds - contender.seconds))
                 if contender.measure_is_due:
                     contender.measure(judge)
     return {"floor": judge.floor, "points": [point for contender in contenders for point in contender.points]}

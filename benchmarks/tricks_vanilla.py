@@ -31,8 +31,11 @@ VARIANTS = {
 }
 
 
-def contender(data: datasets.Images, name: str, seed: int, until: int) -> Contender:
-    """Return vanilla_gan.py with a variant's settings and a seed, to be trained on so many images."""
+def contender(data: datasets.Images, test: datasets.Images, name: str, seed: int, until: int) -> Contender:
+    """Return vanilla_gan.py with a variant's settings and a seed, to be trained on so many images.
+
+    test: the images whose log-likelihood is noted.
+    """
     config = dataclasses.replace(vanilla_gan.Config(), seed=seed, **VARIANTS[name])
     device = devices.setup(config)
     state = vanilla_gan.build(config, data.channels)
@@ -45,7 +48,11 @@ def contender(data: datasets.Images, name: str, seed: int, until: int) -> Conten
     def step(pixels, labels, number) -> dict:
         return train_step(pixels, number)
 
-    return Contender(f"{name} {seed}", "tricks_vanilla", data, config.batch_size, step, sample, state, until)
+    def log_likelihood() -> dict[str, float]:
+        return {"log_likelihood": vanilla_gan.evaluation(sample(10_000), data, test)["log_likelihood"]}
+
+    folder, ends = "tricks_vanilla", {"until": until}
+    return Contender(f"{name} {seed}", folder, data, config.batch_size, step, sample, state, log_likelihood, **ends)
 
 
 def main(argv=None):
@@ -59,11 +66,10 @@ def main(argv=None):
     rows = []
     for name in VARIANTS:
         for seed in range(arguments.seeds):
-            it = contender(data, name, seed, arguments.images)
+            it = contender(data, test, name, seed, arguments.images)
             if not it.has_arrived:
                 it.train(np.inf)
-                figures = vanilla_gan.evaluation(it.sample(10_000), data, test)
-                it.measure(judge, log_likelihood=figures["log_likelihood"])
+                it.measure(judge)
             rows.append({"variant": name, "seed": seed, **it.points[-1]})
     quality.write_json("tricks_vanilla", {"floor": judge.floor, "rows": rows})
 

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import pickle
 import tarfile
@@ -87,7 +88,7 @@ class Images:
         """1 for grey, 3 for colour."""
         return self.images.shape[-1]
 
-    @property
+    @functools.cached_property  # asked for several times in a run
     def digest(self) -> str:
         """SHA-256 of pictures and labels."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images))

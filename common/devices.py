@@ -151,15 +151,10 @@ def clipped(gradients: list, norm: float) -> list[tf.Tensor]:
 
 def _of_replica(draw: Callable, shape: tuple[int, ...], seed: int, step, stream: int) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
-    size, replicas = shape[0], context.num_replicas_in_sync
     seeds = tf.stack([seed, tf.cast(step, tf.int32)])
     if stream:
         seeds = tf.random.experimental.stateless_fold_in(seeds, stream)
-    numbers = draw((size * replicas, *shape[1:]), seed=seeds)
-    if replicas == 1:
-        return numbers
-    start = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
-    return numbers[start : start + size]
+    return part_of_batch(draw((shape[0] * context.num_replicas_in_sync, *shape[1:]), seed=seeds))
 
 
 def _strategy(asked: str, gpus: list) -> tuple[tf.distribute.Strategy, str]:

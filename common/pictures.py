@@ -113,13 +113,14 @@ def table(images: np.ndarray, column_names: list[str], row_names: list[str], mar
     return np.asarray(page)
 
 
-def pairs(upper: np.ndarray, lower: np.ndarray, columns: int) -> np.ndarray:
-    """Lay uint8 images (N, height, width, channels) out in rows, below each row that of their counterparts.
+def counterparts(parts: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Lay uint8 images (N, height, width, channels) out in rows, below each row those of their counterparts.
 
-    N must be a multiple of `columns`. Returns uint8 (height, width, 3).
+    parts: the images, and their counterparts of one or more kinds. N must be a multiple of `columns`.
+    Returns uint8 (height, width, 3).
     """
-    rows = [images.reshape(-1, columns, *images.shape[1:]) for images in (upper, lower)]
-    return grid(np.stack(rows, axis=1).reshape(-1, *upper.shape[1:]), columns)
+    rows = [images.reshape(-1, columns, *images.shape[1:]) for images in parts]
+    return grid(np.stack(rows, axis=1).reshape(-1, *parts[0].shape[1:]), columns)
 
 
 def page(text: str, caption: str, columns: int = 64, rows: int = 14) -> np.ndarray:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import os
 import platform
 import shutil
@@ -30,9 +31,9 @@ MOST_EPOCHS = 100_000  # more than are meant, where only the minutes count
 MOST_STEPS_UNSEEN = 1000  # between two samples, if they come once an epoch
 
 
-def epochs_of(config, pictures: int, default_steps: int) -> int:
+def epochs_of(config, steps_per_epoch: int, default_steps: int) -> int:
     """Return for how many epochs `config` trains: with `--epochs 0`, the fewest whole ones of `default_steps`."""
-    return config.epochs or -(-default_steps // (pictures // config.batch_size))
+    return config.epochs or -(-default_steps // steps_per_epoch)
 
 
 def create_folder(config, fill: Callable[[Path], None], is_chief: bool = True) -> tuple[Path, BinaryIO]:
@@ -41,7 +42,7 @@ def create_folder(config, fill: Callable[[Path], None], is_chief: bool = True) -
     Returns the folder and its lock, to be closed at the end. Raises UserError if it exists or cannot be written.
     """
     parent = Path(config.output_dir if is_chief else tempfile.mkdtemp()) / cli.script_name(type(config))
-    folder = parent / (config.name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    folder = parent / (config.name or _unused_time(parent))
     taken = f"{folder} exists; go on with it by --resume {folder}, or choose another --name"
     if folder.parent != parent or folder.name.startswith(".") or folder.name == "latest":
         raise UserError(f"--name {config.name}: must be a plain name, and not 'latest'")
@@ -70,6 +71,13 @@ def create_folder(config, fill: Callable[[Path], None], is_chief: bool = True) -
         link.symlink_to(folder.name)
         link.replace(parent / "latest")
     return folder, lock
+
+
+def _unused_time(parent: Path) -> str:
+    """Return the time as a folder's name, with a number behind it if a run of the same second has it already."""
+    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    names = (f"{name}_{number}" if number > 1 else name for number in itertools.count(1))
+    return next(name for name in names if not (parent / name).exists())
 
 
 def write_config(folder: Path, config, data: dict, device: Device) -> None:
@@ -145,7 +153,7 @@ class Run:
         self._warned: set[str] = set()
         self._signal, self._is_stopped = None, False
         self._steps_per_epoch = data.steps(config)
-        self._epochs = epochs_of(config, self._steps_per_epoch * config.batch_size, default_steps)
+        self._epochs = epochs_of(config, self._steps_per_epoch, default_steps)
         self._lock = None
         if config.minutes and device.machines > 1:
             raise UserError("--minutes: several machines would not stop at the same step; give --epochs")

@@ -202,8 +202,6 @@ def read_config(config_class: type, folder: Path):
     if unknown := settings.keys() - known.keys():
         raise UserError(f"{folder} was made by another version of {script}.py, with --{sorted(unknown)[0]}")
     for field, value in settings.items():
-        if isinstance(value, list):  # JSON knows no tuples
-            settings[field] = value = tuple(value)
         if type(value) is not type(known[field]) and (type(value), type(known[field])) != (int, float):
             raise UserError(f"{folder / 'config.json'} is damaged: its settings.{field} is {value!r:.40}")
     # What the command at hand asks for, not the run's own past:

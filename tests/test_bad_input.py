@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import types
+from datetime import datetime
 from pathlib import Path
 
 import keras
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 import dcgan_mnist
-from common import files
+from common import files, runs
 
 ROOT = Path(dcgan_mnist.__file__).parent
 
@@ -221,6 +223,17 @@ def test_names_that_are_taken_or_none(refused, tiny_run, tiny_flags):
     for name in ("latest", "a/b", "..", ".", ".hidden"):
         refused(f"--name {name}: must be a plain name", *tiny_flags, "--name", name)
     refused("file name too long", *tiny_flags, "--name", "x" * 300)
+
+
+def test_runs_of_the_same_second_get_names_of_their_own(monkeypatch):
+    second = datetime(2026, 11, 22, 16, 19, 15)
+    monkeypatch.setattr(runs, "datetime", types.SimpleNamespace(now=lambda: second))
+    names = []
+    for _ in range(3):
+        folder, lock = runs.create_folder(dcgan_mnist.Config(), lambda new: None)
+        lock.close()
+        names.append(folder.name)
+    assert names == ["2026-11-22_16-19-15", "2026-11-22_16-19-15_2", "2026-11-22_16-19-15_3"]
 
 
 @contextlib.contextmanager

@@ -2,10 +2,13 @@
 
 The encoder turns a picture into a few numbers, the code; the decoder makes the picture again. With what passes through
 so narrow a place pictures can be cleaned of noise, compared, found again and told apart; --evaluate measures each.
+Half of the code also learns what of a picture stays the same when it is turned, slanted, scaled and shifted, and so
+what the picture shows: --contrast 0 leaves that out.
 
 Papers: Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", 2006; Vincent et al.,
 "Extracting and Composing Robust Features with Denoising Autoencoders", 2008; Salakhutdinov and Hinton, "Semantic
-Hashing", 2009. What differs from them, and why, stands in docs/autoencoder.md.
+Hashing", 2009; for the contrast Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
+2020 (arXiv:2002.05709). What differs from them, and why, stands in docs/autoencoder.md.
 
     python autoencoder.py                               train on MNIST: 32 numbers for a picture
     python autoencoder.py --kind denoising              learn to clean noisy pictures
@@ -30,6 +33,7 @@ from common import cli, datasets, devices, files, latent_space, pictures, runs, 
 GRID_COLUMNS = 10
 DEFAULT_STEPS = 8_000
 NEAREST = 10
+TEMPERATURE = 0.2  # of the contrastive loss; with 0.1 and 0.5 a linear classifier does worse (docs/autoencoder.md)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,8 @@ class Config(cli.PictureConfig):
     """Numbers, or bits, in a code; the papers have 30 for MNIST, and 32 bits, for example, for texts."""
     code_noise: Annotated[float, cli.Between(0.0, 10.0)] = 0.1
     """Noise on the code in training, against its own standard deviation of 1."""
+    contrast: Annotated[float, cli.Between(0.0, 1e6)] = 10.0
+    """Weight of the contrastive loss on half of the code; the papers have none: 0."""
     width: cli.Positive = 16
     """Channels of the first convolution, twice as many in the second; --network dense has 32 times as many units."""
     epochs: Annotated[cli.Count, cli.MayChange] = 0
@@ -124,15 +130,43 @@ def activation(x):
     return layers.Activation("swish")(x)
 
 
-def corrupt(images, config: Config, step):
-    """Return images (batch, height, width, channels) in [0, 1] with the noise of a training step; not clipped."""
+def corrupt(images, config: Config, step, stream: int = 0):
+    """Return images (batch, height, width, channels) in [0, 1] with the noise of a training step; not clipped.
+
+    stream: another for each use in a step; the one after it is used, too.
+    """
     shape = tuple(images.shape)
     if config.noise == "gaussian":
-        return images + config.noise_level * devices.normal(shape, config.seed, step)
-    hit = devices.uniform(shape, config.seed, step) < config.noise_level
+        return images + config.noise_level * devices.normal(shape, config.seed, step, stream)
+    hit = devices.uniform(shape, config.seed, step, stream) < config.noise_level
     if config.noise == "masking":
         return tf.where(hit, 0.0, images)
-    return tf.where(hit, tf.round(devices.uniform(shape, config.seed, step, stream=1)), images)
+    return tf.where(hit, tf.round(devices.uniform(shape, config.seed, step, stream + 1)), images)
+
+
+def seen(images, config: Config, step=0, stream: int = 0):
+    """Return what the encoder gets to see of images: with the noise of a step, or as they are."""
+    return corrupt(images, config, step, stream) if config.kind == "denoising" else images
+
+
+def distort(images, config: Config, step):
+    """Return images (batch, height, width, channels) turned, slanted, scaled and shifted, each in its own way.
+
+    By up to 25 degrees; 0.4 of the height; a factor of 1.28 in height and in width; and a tenth of each.
+    """
+    height, width = images.shape[1:3]
+    random = 2.0 * devices.uniform((images.shape[0], 6), config.seed, step, stream=3) - 1.0
+    angle, slant, *scales_and_shifts = tf.unstack(random * [np.radians(25), 0.4, 0.25, 0.25, 0.1, 0.1], axis=-1)
+    x_scale, y_scale = (tf.exp(it) for it in scales_and_shifts[:2])
+    sine, cosine = tf.sin(angle), tf.cos(angle)
+    # Where in the image each pixel of the result lies: x' = a x + b y + c, y' = d x + e y + f, around the centre.
+    a, b = x_scale * cosine, x_scale * (slant * cosine - sine)
+    d, e = y_scale * sine, y_scale * (slant * sine + cosine)
+    x, y = (width - 1) / 2, (height - 1) / 2
+    c, f = (it * size for it, size in zip(scales_and_shifts[2:], (width, height), strict=True))
+    zero = tf.zeros_like(angle)
+    transform = tf.stack([a, b, x - a * x - b * y + c, d, e, y - d * x - e * y + f, zero, zero], axis=-1)
+    return keras.ops.image.affine_transform(images, transform, data_format="channels_last")
 
 
 def to_bits(codes):
@@ -154,6 +188,23 @@ def reconstruction_loss(images, reconstructions):
     return tf.nn.compute_average_loss(tf.reduce_sum((images - reconstructions) ** 2, axis=(1, 2, 3)))
 
 
+def contrastive_loss(codes, others):
+    """Tell each code's own counterpart from those of all other images: the mean cross-entropy, in nats.
+
+    codes, others: of the images and of the same images distorted, (batch, code_size). Only the first half of each
+    counts, and of that the direction (Chen et al. 2020, equation 1, there with the other images of both kinds).
+    """
+    half = (codes.shape[-1] + 1) // 2
+    codes, others = (tf.math.l2_normalize(it[:, :half], axis=-1) for it in (codes, others))
+    losses = 0.0
+    for these, those in ((codes, others), (others, codes)):
+        those = devices.whole_batch(those)
+        own = devices.part_of_batch(tf.range(those.shape[0]))
+        similarities = tf.matmul(these, those, transpose_b=True) / TEMPERATURE  # (batch, whole batch)
+        losses += 0.5 * tf.nn.sparse_softmax_cross_entropy_with_logits(own, similarities)
+    return tf.nn.compute_average_loss(losses)
+
+
 def build(config: Config, channels: int) -> dict:
     """Return all that is trained and saved, by name: the networks and the optimizer."""
     encoder, decoder = build_encoder(config, channels), build_decoder(config, channels)
@@ -165,7 +216,7 @@ def build(config: Config, channels: int) -> dict:
 
 
 def make_train_step(encoder, decoder, optimizer, config: Config):
-    """Return the step, which updates both networks once and returns the loss.
+    """Return the step, which updates both networks once and returns the losses.
 
     Its arguments: pixels, uint8 (batch, image_size, image_size, channels); the step's number.
     """
@@ -173,12 +224,19 @@ def make_train_step(encoder, decoder, optimizer, config: Config):
 
     def train_step(pixels, step):
         images = pictures.to_unit(pixels)
-        shown = corrupt(images, config, step) if config.kind == "denoising" else images
+        shown = seen(images, config, step)
+        if config.contrast:
+            shown = tf.concat([shown, seen(distort(images, config, step), config, step, stream=4)], axis=0)
         with tf.GradientTape() as tape:
-            codes = bottleneck(encoder(shown, training=True), config, step)
-            loss = reconstruction_loss(images, decoder(codes, training=True))
+            codes, *others = tf.split(encoder(shown, training=True), shown.shape[0] // images.shape[0])
+            outputs = decoder(bottleneck(codes, config, step), training=True)
+            losses = {"reconstruction_loss": reconstruction_loss(images, outputs)}
+            loss = losses["reconstruction_loss"]
+            if config.contrast:
+                losses["contrastive_loss"] = contrastive_loss(codes, *others)
+                loss += config.contrast * losses["contrastive_loss"]
         optimizer.apply(tape.gradient(loss, variables), variables)
-        return {"reconstruction_loss": loss}
+        return losses
 
     return train_step
 
@@ -196,11 +254,6 @@ def decode(decoder, codes, config: Config) -> np.ndarray:
 def squared_errors(images, reconstructions) -> np.ndarray:
     """Return each image's squared error, summed over its pixels: float32 (N,)."""
     return np.sum((np.asarray(images) - reconstructions) ** 2, axis=(1, 2, 3))
-
-
-def seen(images, config: Config, step: int = 0):
-    """Return what the encoder gets to see of images: with the noise of a step, or as they are."""
-    return corrupt(images, config, step) if config.kind == "denoising" else images
 
 
 def train(config: Config) -> dict[str, float]:

@@ -25,7 +25,7 @@ from keras import layers
 
 from common import cli, devices, files, pictures, recurrence, runs, stored, text
 
-DEFAULT_STEPS = 4_000
+DEFAULT_STEPS = 8_000
 UNTIL_TIME_IS_UP = 10**9  # steps
 SHOWN = 800  # characters of a sample during training
 STREAMED = 25  # characters that are written at a time
@@ -60,13 +60,13 @@ class Config(cli.CommonConfig):
     """Use the embedding's weights for the output, too; --embedding must then be as --width."""
     dropout: Annotated[float, cli.Between(0.0, 0.9)] = 0.2
     """Share of each layer's outputs that are left out, the same through a window; char-rnn's 0."""
-    window: cli.Positive = 64
+    window: cli.Positive = 32
     """Characters through which the gradient goes back; char-rnn's 50."""
     batch_size: cli.Positive = 32
     """Places of the text that are read at a time; char-rnn's 50."""
     epochs: Annotated[cli.Count, cli.MayChange] = 0
-    """Passes over the text; 0 for as many as make 4,000 steps or, with --minutes, as many as there is time for."""
-    learning_rate: Annotated[float, cli.Between(1e-7, 1.0), cli.MayChange] = 3e-3
+    """Passes over the text; 0 for as many as make 8,000 steps or, with --minutes, as many as there is time for."""
+    learning_rate: Annotated[float, cli.Between(1e-7, 1.0), cli.MayChange] = 8e-3
     """Adam's step size after the first 200 steps; char-rnn has RMSProp with 2e-3."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """How the step size falls: to zero at the end of the training, along a cosine, or not at all."""

@@ -1,8 +1,8 @@
 """What do the nearest codes of autoencoder.py show? Precision at 10, by class, beside codes made in plainer ways.
 
-Of each test picture the ten training pictures with the nearest codes are looked up; precision is the share of them that
-show its class. Beside a run with --code binary stand as many bits of PCA (the sign of each component), and the pixels
-themselves. Writes outputs/benchmarks/codes_autoencoder.json.
+Of 2,000 test pictures the ten training pictures with the nearest codes are looked up; precision is the share of them
+that show its class. Beside a run with --code binary stand as many bits of PCA (the sign of each component), and the
+pixels themselves. Writes outputs/benchmarks/codes_autoencoder.json.
 
     python autoencoder.py --code binary --name bits
     python -m benchmarks.codes_autoencoder --run outputs/autoencoder/bits
@@ -39,7 +39,9 @@ def main(argv=None):
     """Measure the run that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="latest", help="a run of autoencoder.py with --code binary (%(default)s)")
-    config = stored.configure(autoencoder.Config, ["--run", parser.parse_args(argv).run, "--evaluate"], "")
+    parser.add_argument("--queries", type=int, default=2_000, help="test pictures to look up (%(default)s)")
+    arguments = parser.parse_args(argv)
+    config = stored.configure(autoencoder.Config, ["--run", arguments.run, "--evaluate"], "")
     if config.code != "binary":
         raise cli.UserError(f"{config.run} has codes of real numbers; give a run with --code binary")
     run = stored.StoredRun(config.run)
@@ -48,6 +50,7 @@ def main(argv=None):
     kept = run.arrays("codes.npz")["codes"]
     train, test = (datasets.load(config.data, config.image_size, split, run.channels) for split in ("train", "test"))
     run.check_data(train)
+    labels = test.labels[: arguments.queries]
 
     codes = autoencoder.encode(encoder, pictures.to_unit(test.images))
     pixels, test_pixels = (part.images.reshape(len(part.images), -1) / np.float32(255) for part in (train, test))
@@ -55,7 +58,7 @@ def main(argv=None):
     signs, test_signs = np.packbits(pca.transform(pixels) > 0, axis=-1), pca.transform(test_pixels)
     norms = (pixels**2).sum(axis=-1)
     rows = [
-        precision(search, queries, train.labels, test.labels, title)
+        precision(search, queries[: arguments.queries], train.labels, labels, title)
         for title, search, queries in (
             (
                 f"{config.code_size} bits of autoencoder.py",
@@ -70,8 +73,8 @@ def main(argv=None):
     for row in rows:
         shares = "  ".join(f"{share:.3f}" for share in row["by_class"])
         print(f"{row['codes']:28} {row['precision']:.3f}  {shares}   {row['milliseconds']:.2f}")
-    result = {"run": config.run, "pictures": len(train.images), "class_names": test.class_names, "rows": rows}
-    quality.write_json("codes_autoencoder", result)
+    result = {"run": config.run, "pictures": len(train.images), "queries": len(labels)}
+    quality.write_json("codes_autoencoder", {**result, "class_names": test.class_names, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -179,8 +179,9 @@ def nearest_codes(result: dict) -> list[str]:
     lines = [
         "## What the nearest codes of autoencoder.py show",
         "",
-        f"`python -m benchmarks.codes_autoencoder`: of each test picture the ten nearest among {result['pictures']:,}",
-        "training pictures; the share of them that show its class, over all and by class, and the time of a search.",
+        f"`python -m benchmarks.codes_autoencoder`: of {result['queries']:,} test pictures each the ten nearest",
+        f"among {result['pictures']:,} training pictures; the share of them that show its class, over all and by",
+        "class, and the time of a search.",
         "",
         f"| | all | {' | '.join(names)} | ms |",
         "|---" * (len(names) + 3) + "|",

@@ -133,7 +133,10 @@ def part_of_batch(rows) -> tf.Tensor:
 def whole_batch(rows: tf.Tensor) -> tf.Tensor:
     """The rows of all replicas, one replica's after the other's; the inverse of `part_of_batch`."""
     context = tf.distribute.get_replica_context()
-    return rows if context.num_replicas_in_sync == 1 else context.all_gather(rows, axis=0)
+    if context.num_replicas_in_sync == 1:
+        return rows
+    size = rows.shape[0] * context.num_replicas_in_sync
+    return tf.ensure_shape(context.all_gather(rows, axis=0), (size, *rows.shape[1:]))
 
 
 def clipped(gradients: list, norm: float) -> list[tf.Tensor]:

@@ -3,10 +3,12 @@
 import contextlib
 import functools
 import http.server
+import json
 import os
 import resource
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -122,6 +124,44 @@ def refusal_of(capsys):
 def refusal(refusal_of):
     """The same for dcgan_mnist.py: called with the flags alone."""
     return functools.partial(refusal_of, dcgan_mnist)
+
+
+# How a program that checks several devices begins: they can only be set up in a new process.
+DEVICES_PROGRAM = """
+import json, sys
+import numpy as np
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
+strategy = sys.argv[2]
+"""
+
+
+@pytest.fixture
+def one_device_and_two():
+    """A function that runs a program on one device and on two, and returns the arrays that it found on each.
+
+    The program sets up `device` as `strategy` says, and leaves its arrays in the list `found`.
+    """
+
+    def run(program):
+        results = []
+        for devices, strategy in ((1, "one_device"), (2, "mirrored")):
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+            program_path = Path("program.py")
+            program_path.write_text(
+                f"{DEVICES_PROGRAM}{program}\n"
+                "json.dump([device.replicas, *(np.ravel(it).tolist() for it in found)], open('found.json', 'w'))\n"
+            )
+            command = [sys.executable, str(program_path), str(devices), strategy]
+            output = subprocess.run(command, env=environment, capture_output=True, text=True)
+            assert output.returncode == 0, output.stderr[-2000:]
+            replicas, *numbers = json.loads(Path("found.json").read_text())
+            assert replicas == devices
+            results.append(numbers)
+        return results
+
+    return run
 
 
 @pytest.fixture

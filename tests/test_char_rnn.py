@@ -8,8 +8,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -507,17 +505,13 @@ def test_a_run_of_another_alphabet_is_refused(refusal_of, trained):
 
 # Devices
 
-# Trains a little and prints the last loss and weights; in a process of its own, as devices are set up once.
-PROGRAM = """
-import json, sys
-import numpy as np
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
+
+def test_two_devices_equal_one_with_their_states_and_clipping(one_device_and_two):
+    results = one_device_and_two("""
 import char_rnn
 from common import devices
 config = char_rnn.Config(width=16, embedding=8, batch_size=4, window=8, dropout=0.0, precision="float32", clip=0.1,
-                         strategy=sys.argv[2])
+                         strategy=strategy)
 device = devices.setup(config)
 with device.strategy.scope():
     parts = char_rnn.build(config, 5)
@@ -525,21 +519,8 @@ step = device.compile(char_rnn.make_train_step(**parts, config=config))
 for number in range(4):
     characters = np.random.default_rng(number).integers(0, 5, (4, 9)).astype(np.int32)
     losses = step(*device.share(characters, np.ones(4, np.float32)), tf.constant(number, tf.int64))
-found = [parts["state_0"], *parts["network"].trainable_variables, *parts["averaged_network"].trainable_variables]
-print("RESULT", json.dumps([device.replicas, float(losses["loss"]), *(it.numpy().ravel().tolist() for it in found)]))
-"""
-
-
-def test_two_devices_equal_one_with_their_states_and_clipping():
-    results = []
-    for devices, strategy in ((1, "one_device"), (2, "mirrored")):
-        environment = {**os.environ, "PYTHONPATH": str(Path(char_rnn.__file__).parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, "-c", PROGRAM, str(devices), strategy]
-        output = subprocess.run(command, env=environment, capture_output=True, text=True)
-        lines = [line for line in output.stdout.splitlines() if line.startswith("RESULT")]
-        assert lines, output.stderr[-2000:]
-        replicas, *numbers = json.loads(lines[0].removeprefix("RESULT"))
-        assert replicas == devices
-        results.append(numbers)
+found = [losses["loss"], parts["state_0"], *parts["network"].trainable_variables,
+         *parts["averaged_network"].trainable_variables]
+""")
     for one, two in zip(*results, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)

@@ -393,12 +393,13 @@ def surprise(read, scored: str, alphabet: text.Alphabet, config: Config) -> np.n
     return losses[0] / math.log(2)
 
 
-def classify(config: Config) -> None:
-    """Train a network for each text, unless it is there already, and print which finds `config.classify` likeliest."""
-    if len(config.train) < 2 or "arithmetic" in config.train:
-        raise cli.UserError("--classify: needs two texts or more, --train a.txt b.txt …")
-    scored, results = text.read(config.classify, config.encoding), {}
-    alphabet = load(config).alphabet  # of all texts, as only so their numbers can be compared
+def train_rivals(config: Config) -> tuple[text.Alphabet, dict]:
+    """Train a network on each text of `--train`, unless it is there already.
+
+    Returns the alphabet of all texts, as only with one for all their figures can be compared, and the networks'
+    readers, as of `make_reader`, by the texts' paths.
+    """
+    alphabet, readers = load(config).alphabet, {}
     for path in config.train:
         name = f"{config.name or 'classify'}-{Path(path).stem}"
         own = dataclasses.replace(config, train=(path,), classify="", name=name)
@@ -410,8 +411,18 @@ def classify(config: Config) -> None:
         run.check_data(load(own, alphabet))
         network = build_network(own, len(alphabet))
         run.restore("best", averaged_network=network)
-        reader = make_reader(network, own)
-        results[path] = surprise(reader, scored, alphabet, dataclasses.replace(own, map_unknown=True)).mean()
+        readers[path] = make_reader(network, own)
+    return alphabet, readers
+
+
+def classify(config: Config) -> None:
+    """Print which of the networks, one for each text of `--train`, finds `config.classify` least surprising."""
+    if len(config.train) < 2 or "arithmetic" in config.train:
+        raise cli.UserError("--classify: needs two texts or more, --train a.txt b.txt …")
+    scored = text.read(config.classify, config.encoding)
+    alphabet, readers = train_rivals(config)
+    config = dataclasses.replace(config, map_unknown=True)
+    results = {path: surprise(read, scored, alphabet, config).mean() for path, read in readers.items()}
     for path, bits in sorted(results.items(), key=lambda it: it[1]):
         print(f"{bits:8.4f} bits a character  {path}")
     print(f"{config.classify} is most like {min(results, key=results.get)}")

@@ -307,6 +307,31 @@ def arithmetic(result: dict) -> list[str]:
     ]
 
 
+def languages(result: dict) -> list[str]:
+    """Return the section on the languages of sentences."""
+    names = result["languages"]
+    lines = [
+        "## Languages told apart by char_rnn.py",
+        "",
+        f"`python -m benchmarks.classify_char_rnn`: the beginnings of {result['sentences']:,} held-out sentences in",
+        f"{len(names)} languages; the share that the network of their own language finds likeliest, and the share that",
+        "naive Bayes on the counts of one to four characters gets right. The languages:",
+        f"{', '.join(names)}.",
+        "",
+        "| characters shown | networks | naive Bayes | most often confused |",
+        "|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        wrong = np.array(row["confusion"])
+        np.fill_diagonal(wrong, 0)
+        own, other = np.unravel_index(wrong.argmax(), wrong.shape)
+        lines.append(
+            f"| {row['characters']} | {row['networks']:.1%} | {row['naive_bayes']:.1%} | "
+            f"{wrong[own, other]} of {sum(row['confusion'][own])} in {names[own]} taken for {names[other]} |"
+        )
+    return lines
+
+
 def main():
     """Write docs/results.md from all results that are there."""
     machine = f"{processor()}, {os.cpu_count()} cores"
@@ -328,6 +353,7 @@ def main():
         "compare_char_rnn": text_comparison,
         "speed_char_rnn": text_speed,
         "arithmetic_char_rnn": arithmetic,
+        "classify_char_rnn": languages,
     }
     for name, section in sections.items():
         path = FOLDER / f"{name}.json"

@@ -1,10 +1,10 @@
-"""What the benchmarks of char_rnn.py count: bars of tunes, and answers to sums."""
+"""What the benchmarks of char_rnn.py count: bars of tunes, answers to sums, and bits of sentences."""
 
 import numpy as np
 import tensorflow as tf
 
 import char_rnn
-from benchmarks import abc_char_rnn, arithmetic_char_rnn
+from benchmarks import abc_char_rnn, arithmetic_char_rnn, classify_char_rnn, report
 from common import text
 
 
@@ -37,3 +37,18 @@ def test_exact_answers_are_counted(monkeypatch):
     monkeypatch.setattr(char_rnn, "make_writer", knows_all)
     monkeypatch.setattr(sums, "held_out", np.array(sorted(map(tuple, sums.held_out.tolist()))))
     assert arithmetic_char_rnn.exact_answers(network, config, sums) == (10, [])
+
+
+def test_bits_of_sentences_are_those_of_each_alone():
+    alphabet = text.Alphabet("\nabc" + text.UNKNOWN)
+    config = char_rnn.Config(width=8, layers=1, embedding=4, map_unknown=True)
+    read = char_rnn.make_reader(char_rnn.build_network(config, len(alphabet)), config)
+    sentences = ["abca", "bxbb"]
+    alone = [char_rnn.surprise(read, sentence, alphabet, config).sum() for sentence in sentences]
+    np.testing.assert_allclose(classify_char_rnn.bits(read, alphabet, sentences), alone, rtol=1e-5)
+
+
+def test_report_of_languages():
+    row = {"characters": 5, "networks": 0.75, "naive_bayes": 0.5, "confusion": [[3, 1], [0, 4]]}
+    lines = report.languages({"languages": ["Dutch", "German"], "sentences": 8, "rows": [row]})
+    assert lines[-1] == "| 5 | 75.0% | 50.0% | 1 of 4 in Dutch taken for German |"

@@ -49,7 +49,9 @@ def main(argv=None):
     folder = quality.FOLDER / "char_rnn" / name
     flags = ["--resume", str(folder)] if (folder / "config.json").exists() else ["--train", "arithmetic"]
     if not folder.exists():
-        flags += ["--digits", str(arguments.digits), "--name", name, *(["--reverse"] if arguments.reverse else [])]
+        # Without dropout, as hardly a sum comes twice and none can be learnt by heart; with 0.2 98.8 % are right.
+        flags += ["--dropout", "0", *(["--reverse"] if arguments.reverse else [])]
+        flags += ["--digits", str(arguments.digits), "--name", name]
     char_rnn.main([*flags, "--minutes", str(arguments.minutes), "--output_dir", str(quality.FOLDER)])
     run, config = stored.StoredRun(folder), stored.read_config(char_rnn.Config, folder)
     sums = text.Sums(config.digits, config.reverse)

@@ -6,7 +6,7 @@ it keeps in its state, a few hundred numbers. To write, a character is drawn fro
 After Karpathy, "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015, and Graves, "Generating Sequences
 With Recurrent Neural Networks", 2013 (arXiv:1308.0850). What differs from them, and why, stands in docs/char_rnn.md.
 
-    python char_rnn.py --train corpus.txt                    train on a text, ten minutes on two cores
+    python char_rnn.py --train corpus.txt                    train on a text, a quarter of an hour
     python char_rnn.py --sample 500 --prime "ROMEO:"         write with the newest run
     python char_rnn.py --score FILE                          how surprising is another text?
     python char_rnn.py --train arithmetic                    learn to add

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.metrics import confusion_matrix
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 
@@ -99,13 +100,12 @@ def main(argv=None):
     for length in LENGTHS:
         shown = [sentence[:length] for sentence in sentences]
         found = np.stack([bits(read, alphabet, shown) for read in readers.values()]).argmin(axis=0)
-        confused = np.bincount(labels * len(LANGUAGES) + found, minlength=len(LANGUAGES) ** 2)
         rows.append(
             {
                 "characters": length,
                 "networks": float((found == labels).mean()),
                 "naive_bayes": float((bayes.predict(shown) == labels).mean()),
-                "confusion": confused.reshape(len(LANGUAGES), -1).tolist(),
+                "confusion": confusion_matrix(labels, found, labels=range(len(LANGUAGES))).tolist(),
             }
         )
         print(f"  {length} characters: {rows[-1]['networks']:.2%}, {rows[-1]['naive_bayes']:.2%}", flush=True)

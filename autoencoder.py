@@ -40,7 +40,7 @@ TEMPERATURE = 0.2  # of the contrastive loss; with 0.1 and 0.5 a linear classifi
 class Config(cli.PictureConfig):
     """Settings of autoencoder.py; where ours differ, the help gives the papers'."""
 
-    data: str = "auto"
+    data: Annotated[str, cli.MayChange] = "auto"
     """auto (MNIST, or the small digits in the box when it cannot be had), mnist, digits, cifar10, or a folder."""
     image_size: cli.Positive = 28
     """Side of the square images in pixels; a multiple of 4 for --network conv."""
@@ -258,8 +258,10 @@ def squared_errors(images, reconstructions) -> np.ndarray:
 
 def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
-    if config.noise != "gaussian" and config.kind == "plain":
-        raise cli.UserError(f"--noise {config.noise}: needs --kind denoising")
+    if config.kind == "plain" and (config.noise != "gaussian" or config.noise_level != Config.noise_level):
+        raise cli.UserError(f"--noise {config.noise} --noise_level {config.noise_level}: need --kind denoising")
+    if config.jit == "on" and config.contrast:
+        raise cli.UserError("--jit on: XLA does not know the distortions of --contrast; add --contrast 0")
     if config.noise != "gaussian" and config.noise_level > 1:
         raise cli.UserError(
             f"--noise_level {config.noise_level}: with --noise {config.noise} it is a share of the pixels"
@@ -362,7 +364,9 @@ def reconstruct(config: Config, encoder, decoder, run: stored.StoredRun, trainin
     if shown is images:
         del columns["noisy"]
     columns = {name: pictures.from_unit(column) for name, column in columns.items()}
-    run.save_reconstructions(config.reconstruct, columns, squared_errors(images, outputs), training_errors)
+    # Of pictures that are noisy already, what was taken away is no error, and tells nothing of how odd they are.
+    comparable = None if config.as_they_are and config.kind == "denoising" else training_errors
+    run.save_reconstructions(config.reconstruct, columns, squared_errors(images, outputs), comparable)
 
 
 def find_nearest(config: Config, encoder, run: stored.StoredRun, codes: dict[str, np.ndarray]) -> None:

@@ -12,6 +12,7 @@ With Recurrent Neural Networks", 2013 (arXiv:1308.0850). What differs from them,
     python char_rnn.py --train arithmetic                    learn to add
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -42,8 +43,8 @@ class Config(cli.CommonConfig):
     """Of the files; utf-16, latin-1, cp1252 …"""
     min_count: cli.Positive = 1
     """Characters that the text has more rarely than this are read as one, the unknown character."""
-    map_unknown: Annotated[bool, cli.MayChange] = False
-    """Fine-tuning and --score: leave out characters that the run's alphabet lacks, instead of stopping."""
+    map_unknown: Annotated[bool, cli.OfOneCommand] = False
+    """Fine-tuning and --score: read characters that the run's alphabet lacks as unknown ones, instead of stopping."""
     digits: Annotated[int, cli.Between(1, 4)] = 3
     """Of the numbers that --train arithmetic adds up."""
     reverse: bool = False
@@ -79,7 +80,7 @@ class Config(cli.CommonConfig):
     sample_every: Annotated[cli.Count, cli.MayChange] = 0
     """Steps between two validations, each with a sample; 0 for once an epoch, and at least every 1,000 steps."""
     prime: Annotated[str, cli.MayChange] = ""
-    """What the text goes on from: a text, or @FILE."""
+    """What the text goes on from: a text (one that begins with @ with one more of it), or @FILE; \\n ends a line."""
     temperature: Annotated[float, cli.Between(0.0, 100.0), cli.MayChange] = 1.0
     """With --sample: above 1 more daring, below 1 more careful; 0 for the likeliest character each time."""
     top_k: Annotated[cli.Count, cli.MayChange] = 0
@@ -87,7 +88,7 @@ class Config(cli.CommonConfig):
     top_p: Annotated[float, cli.Between(1e-6, 1.0), cli.MayChange] = 1.0
     """With --sample: draw among the likeliest characters that together have this probability."""
     stop: Annotated[str, cli.MayChange] = ""
-    """With --sample: end when this has been written."""
+    """With --sample: end when this has been written; \\n is the end of a line."""
     score: Annotated[str, cli.MayChange] = ""
     """Tell a trained run's surprise at each character of this file, in bits, and write it as coloured HTML."""
     classify: Annotated[str, cli.MayChange] = ""
@@ -97,6 +98,11 @@ class Config(cli.CommonConfig):
     def uses_trained_run(self) -> bool:
         """Whether this command makes something with a trained run instead of training one."""
         return super().uses_trained_run or bool(self.score)
+
+    @property
+    def opening(self) -> str:
+        """The text of `--prime`."""
+        return self.prime[1:] if self.prime.startswith("@@") else self.prime
 
 
 def build_network(config: Config, characters: int, lstm=recurrence.LSTM) -> keras.Model:
@@ -124,6 +130,11 @@ def build_network(config: Config, characters: int, lstm=recurrence.LSTM) -> kera
     output = layers.Dense(characters, dtype="float32", name="logits")
     logits = embedding(x, reverse=True) if config.tied else output(x)
     return keras.Model([numbers, *before], [logits, *after], name="network")
+
+
+def as_prime(opening: str) -> str:
+    """Return what `--prime` must be for a text, so that it is not taken for a file's name."""
+    return f"@{opening}" if opening.startswith("@") else opening
 
 
 def states_of(config: Config) -> int:
@@ -249,15 +260,19 @@ def make_writer(network, config: Config, alphabet: text.Alphabet):
     """
     never = tf.one_hot(alphabet.unknown, len(alphabet), np.inf, 0.0)
 
+    def in_float32(states):  # in which a loop must keep them, whatever the layers compute in
+        return [tf.cast(state, tf.float32) for state in states]
+
     @tf.function(reduce_retracing=True)
     def write(numbers, states, place):
         def body(index, numbers, states, written):
             logits, states = one_step(network, config, numbers, states)
+            states = in_float32(states)
             seeds = tf.stack([config.seed, place + index])
             numbers = choose(logits - never, config.temperature, config.top_k, config.top_p, seeds)
             return index + 1, numbers, states, written.write(index, numbers)
 
-        start = (0, numbers, states, tf.TensorArray(tf.int32, STREAMED))
+        start = (0, numbers, in_float32(states), tf.TensorArray(tf.int32, STREAMED))
         _, _, states, written = tf.while_loop(lambda index, *_: index < STREAMED, body, start)
         return tf.transpose(written.stack()), states
 
@@ -265,12 +280,12 @@ def make_writer(network, config: Config, alphabet: text.Alphabet):
 
 
 def sample(read, write, config: Config, alphabet: text.Alphabet, length: int) -> Iterator[str]:
-    """Yield a text that goes on from `config.prime`, up to 25 characters at a time, `length` in all.
+    """Yield a text that goes on from `config.opening`, up to 25 characters at a time, `length` in all.
 
     It ends early, with `config.stop`, where that is written. read, write: of `make_reader` and `make_writer`.
     Raises UserError, which names them, if the prime has characters that the network never saw.
     """
-    numbers = alphabet.encode(alphabet.opening + config.prime, config.map_unknown)
+    numbers = alphabet.encode(alphabet.opening + config.opening, config.map_unknown)
     _, states = read(numbers[None])
     last, written = tf.constant(numbers[-1:]), ""
     while len(written) < length:
@@ -308,13 +323,14 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
     """
     device = devices.setup(config)
     earlier = stored.StoredRun(config.resume) if config.resume else None
-    is_fine_tuning = earlier is not None and list(config.train) != earlier.settings.get("train")
+    is_elsewhere = earlier is not None and list(config.train) != earlier.settings.get("train")
     if earlier:
         alphabet = text.Alphabet(earlier.alphabet)
-    data = load(config, alphabet, strict=is_fine_tuning and not config.map_unknown)
-    shown = dataclasses.replace(config, prime=config.prime or data.alphabet.decode(data.validation[:30]))
+    data = load(config, alphabet, strict=is_elsewhere and not config.map_unknown)
+    is_fine_tuning = is_elsewhere and data.digest != earlier.digest  # and not the same text in another place
+    shown = dataclasses.replace(config, prime=config.prime or as_prime(data.alphabet.decode(data.validation[:30])))
     data.steps(config)  # tells now if the text is too short,
-    data.alphabet.encode(config.prime, config.map_unknown)  # or the prime strange
+    data.alphabet.encode(config.opening, config.map_unknown)  # or the prime strange
 
     with device.strategy.scope():
         networks = build(config, len(data.alphabet))
@@ -322,23 +338,24 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
     if is_fine_tuning:
         earlier.restore("best", averaged_network=averaged_network)
         network.set_weights(averaged_network.get_weights())
-        config = dataclasses.replace(config, resume="")
+        name = "" if config.name == earlier.settings["name"] else config.name
+        config = dataclasses.replace(config, resume="", name=name)
     train_step = device.compile(make_train_step(**networks, config=config))
     read, write = make_reader(averaged_network, config), make_writer(averaged_network, config, data.alphabet)
-    measured = {name: tf.Variable(1e9) for name in ("validation_loss", "best_loss", "best_step")}
+    measured = {name: tf.Variable(1e9) for name in ("best_loss", "best_step")}
 
     def look() -> tuple[np.ndarray, str]:
         """Validate, keep the network if it is the best so far, and return a sample, as picture and text."""
         data.check_unchanged()
         loss, step = validate(read, data.validation), int(run.step.numpy())
-        measured["validation_loss"].assign(loss)
+        run.validated(validation_loss=loss, validation_bits=loss / math.log(2))
         if loss < measured["best_loss"].numpy():
             measured["best_loss"].assign(loss)
             measured["best_step"].assign(step)
             run.keep_best(averaged_network=averaged_network)
         caption = f"step {step}: validation {loss:.3f} nats, {loss / math.log(2):.3f} bits a character"
         print(caption, flush=True)
-        written = shown.prime + "".join(sample(read, write, shown, data.alphabet, SHOWN))
+        written = shown.opening + "".join(sample(read, write, shown, data.alphabet, SHOWN))
         return pictures.page(written, caption), written
 
     default_steps = UNTIL_TIME_IS_UP if config.minutes else DEFAULT_STEPS
@@ -353,8 +370,7 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
                         run.stop(f"no better validation in {config.patience}: the best was at step {best_step}")
                         break
                 optimizer.learning_rate.assign(learning_rate(config, step, run.progress))
-                losses = train_step(characters, carried, run.step)
-                run.log({**losses, "validation_loss": measured["validation_loss"].numpy()})
+                run.log(train_step(characters, carried, run.step))
         page, written = look()
         finished = build_network(config, len(data.alphabet), lstm=layers.LSTM)
         stored.StoredRun(run.folder).restore("best", averaged_network=finished)
@@ -371,14 +387,18 @@ def generate(config: Config) -> None:
     run.restore("best", averaged_network=network)
     read = make_reader(network, config)
     if config.sample:
-        write, written = make_writer(network, config, alphabet), config.prime
+        if missing := alphabet.missing(config.stop):
+            raise cli.UserError(f"--stop: the network never writes {text.named(missing)}")
+        write, written = make_writer(network, config, alphabet), config.opening
         print(written, end="")
-        for piece in sample(read, write, config, alphabet, config.sample):
-            print(piece, end="", flush=True)
-            written += piece
-        print()
-        with files.whole(run.generated / "sample.txt") as file:
-            file.write(written.encode("utf-8", "replace"))
+        try:
+            for piece in sample(read, write, config, alphabet, config.sample):
+                written += piece
+                print(piece, end="", flush=True)
+            print()
+        finally:  # also when the terminal's reader has seen enough
+            with files.whole(run.generated / "sample.txt") as file:
+                file.write(written.encode("utf-8", "replace"))
     if config.score:
         scored = text.read(config.score, config.encoding)
         bits = surprise(read, scored, alphabet, config)
@@ -394,12 +414,15 @@ def surprise(read, scored: str, alphabet: text.Alphabet, config: Config) -> np.n
 
 
 def train_rivals(config: Config) -> tuple[text.Alphabet, dict]:
-    """Train a network on each text of `--train`, unless it is there already.
+    """Train a network on each text of `--train`, or to its end if it was interrupted, unless it is there already.
 
     Returns the alphabet of all texts, as only with one for all their figures can be compared, and the networks'
     readers, as of `make_reader`, by the texts' paths.
     """
     alphabet, readers = load(config).alphabet, {}
+    names = collections.Counter(Path(path).stem for path in config.train)
+    if len(names) < len(config.train):
+        raise cli.UserError(f"--train: two of the texts have the same name, {max(names, key=names.get)}; rename one")
     for path in config.train:
         name = f"{config.name or 'classify'}-{Path(path).stem}"
         own = dataclasses.replace(config, train=(path,), classify="", name=name)
@@ -407,8 +430,13 @@ def train_rivals(config: Config) -> tuple[text.Alphabet, dict]:
         if not folder.exists():
             print(f"training on {path}", flush=True)
             train(own, alphabet)
-        run, own = stored.StoredRun(folder), stored.read_config(Config, folder)
+        run, kept = stored.StoredRun(folder), stored.read_config(Config, folder)
+        if different := cli.contradictions(own, kept):
+            raise cli.UserError(f"{', '.join(different)}: {folder} is there already; choose another --name")
         run.check_data(load(own, alphabet))
+        if not (folder / "network.keras").exists():
+            print(f"training on {path}, from where it was interrupted", flush=True)
+            train(dataclasses.replace(own, resume=str(folder)), alphabet)
         network = build_network(own, len(alphabet))
         run.restore("best", averaged_network=network)
         readers[path] = make_reader(network, own)
@@ -432,8 +460,10 @@ def classify(config: Config) -> None:
 def main(argv=None):
     """Run the command line `argv`, by default the process's own."""
     config = stored.configure(Config, argv, __doc__)
-    if config.prime.startswith("@"):
-        config = dataclasses.replace(config, prime=text.read(config.prime[1:], config.encoding).removesuffix("\n"))
+    prime, stop = (it.replace("\\n", "\n") for it in (config.prime, config.stop))  # which a shell leaves as they are
+    if prime.startswith("@") and not prime.startswith("@@"):
+        prime = as_prime(text.read(prime[1:], config.encoding).removesuffix("\n"))
+    config = dataclasses.replace(config, prime=prime, stop=stop)
     if config.classify:
         classify(config)
     elif config.uses_trained_run:

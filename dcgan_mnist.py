@@ -30,7 +30,7 @@ DEFAULT_STEPS = 15_000
 class Config(cli.PictureConfig):
     """Settings of dcgan_mnist.py; where ours differ, the help gives the paper's."""
 
-    data: str = "auto"
+    data: Annotated[str, cli.MayChange] = "auto"
     """auto (MNIST, or the small digits in the box when it cannot be had), mnist, digits, or a folder of pictures."""
     image_size: cli.Positive = 28
     """Side of the square images in pixels: 4 to 7 times a power of two (28, 32, 48, 64, 96, 128 …)."""
@@ -203,6 +203,7 @@ def train(config: Config) -> dict[str, float]:
     if config.label:
         raise cli.UserError("--label: chooses what --sample or --interpolate draws; give one of them, too")
     device = devices.setup(config)
+    start_size(config.image_size)  # tells now if it does not work, before pictures are read
     data = datasets.load(config.data, config.image_size, channels=config.channels)
     if config.conditional and not data.class_names:
         raise cli.UserError(f"--conditional: {data.name} has no classes; put each class into a folder of its own")
@@ -219,7 +220,7 @@ def train(config: Config) -> dict[str, float]:
 
     def grid():
         images = sample(averaged_generator, latents)
-        run.look_for_trouble(images)
+        run.look_for_trouble(images, grid_labels if classes else None)
         return pictures.grid(images, GRID_COLUMNS, row_names)
 
     with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:

@@ -18,6 +18,7 @@ import os
 # On CPUs without AVX-512 TensorFlow leaves oneDNN's convolutions off, though they are faster here: docs/deep_dream.md.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+import collections
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ from common import cli, devices, files, networks, photographs, pictures, runs, s
 
 # What to dream of, where nothing is asked for; in other networks the last layer that has a place for each feature.
 DEFAULT_LAYERS = {
-    "the network in the box": "classes=1,block7=1",
+    "box": "classes=1,block7=1",
     "InceptionV3": "mixed3=1,mixed5=1",
     "VGG16": "block4_conv3=1,block5_conv2=1",
     "VGG19": "block4_conv4=1,block5_conv2=1",
@@ -43,6 +44,7 @@ FRAMES = 32  # of ascent.gif, at most, besides the last
 COLOR = 0.6  # of the gradient's colour that is kept
 NEIGHBOURHOOD = 64  # pixels: coarser structures are left to smaller octaves; the strength is evened out over them
 GUIDE_SIDE = 256  # the guide's longer side, at most, in pixels
+GUIDE_FEATURES = 1000  # of the guide in each layer, at most: each place of the picture is compared with all of them
 ZOOM_STEPS = 0.25  # of --steps, in each frame of a zoom after the first
 ZOOM_OCTAVES = 3  # at most, in each of these frames
 
@@ -84,11 +86,11 @@ class Config:
     """How much larger each octave is than the one before."""
     max_size: cli.Count = 1024
     """Longer side at which to dream; what was dreamt is then laid over the full-size picture. 0 for no limit."""
-    smoothing: Annotated[float, cli.Between(0.0, 3.0)] = 0.7
+    smoothing: Annotated[float, cli.Between(0.0, 2.0)] = 0.7
     """How much the gradient's coarse structures are favoured: it is divided by its frequency to this power."""
     seed: Annotated[int, cli.Between(0, 2**31 - 1)] = 0
     """Where the random shifts start; the same seed gives the same picture."""
-    resume: Annotated[str, cli.MayChange] = ""
+    resume: Annotated[str, cli.OfOneCommand] = ""
     """Go on with a dream that was interrupted: its folder, or "latest"; what is finished is skipped."""
     output_dir: Annotated[str, cli.MayChange] = "outputs"
     """Dreams land in a folder of the script's name in here."""
@@ -116,14 +118,26 @@ def objective(activations: list, weights: list[float], channels: list[int], guid
     """
     terms = []
     for activation, guide in zip(activations, guides, strict=True):
+        if channels:
+            activation = tf.gather(activation, channels, axis=-1)
         if guide is not None:
-            places = tf.reshape(activation, (-1, activation.shape[-1]))
-            terms.append(tf.reduce_mean(tf.reduce_max(tf.matmul(places, guide, transpose_b=True), axis=-1)))
+            terms.append(agreement(activation[0], guide))
         elif channels:
-            terms.append(tf.reduce_mean(tf.gather(activation, channels, axis=-1)))
+            terms.append(tf.reduce_mean(activation))
         else:
             terms.append(tf.math.log(tf.reduce_mean(tf.nn.relu(activation) ** 2) + 1e-12))
     return tf.add_n([weight * term for weight, term in zip(weights, terms, strict=True)])
+
+
+def agreement(activation, guide):
+    """Return the mean over places, (height, width, channels), of the greatest dot product with a row of the guide."""
+
+    def suits_best(row):
+        return tf.argmax(row @ tf.transpose(guide), axis=-1)
+
+    # Row by row: all places times all features of the guide would take gigabytes in the first layers.
+    best = tf.map_fn(suits_best, tf.stop_gradient(activation), tf.int64)
+    return tf.reduce_mean(tf.reduce_sum(activation * tf.gather(guide, best), axis=-1))
 
 
 def favour_coarse(gradient, smoothing: float):
@@ -136,8 +150,9 @@ def favour_coarse(gradient, smoothing: float):
     height, width = tf.shape(gradient)[0], tf.shape(gradient)[1]
     rows = tf.minimum(tf.range(height), height - tf.range(height)) / height  # cycles per pixel
     columns = tf.range(width // 2 + 1) / width
-    frequency = tf.maximum(tf.cast(tf.sqrt(rows[:, None] ** 2 + columns[None] ** 2), tf.float32), 1e-6)
-    scale = frequency**-smoothing / (1.0 + 1.0 / (NEIGHBOURHOOD * frequency) ** 2)
+    frequency = tf.cast(tf.sqrt(rows[:, None] ** 2 + columns[None] ** 2), tf.float32)
+    high_pass = frequency**2 / (frequency**2 + NEIGHBOURHOOD**-2)  # 0 for the mean
+    scale = high_pass * tf.maximum(frequency, 1e-6) ** -smoothing
     spectrum = tf.signal.rfft2d(tf.transpose(gradient, (2, 0, 1)))
     filtered = tf.signal.irfft2d(spectrum * tf.cast(scale, spectrum.dtype), (height, width))
     return tf.transpose(filtered, (1, 2, 0))
@@ -227,13 +242,18 @@ def dream(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, steps:
         for step in cli.progress(range(steps), f"octave {octave + 1} of {len(sizes)}, {width}x{height}"):
             shift = np.random.default_rng([*seed, octave, step]).integers(0, tiles.SHIFT + 1, 2)
             activations = gradient_ascent_step(dreamt, shift)
-            if octave == step == 0 and np.array_equal(dreamt, base):
-                raise cli.UserError("these layers have no gradient on this picture: they are 0 everywhere, or constant")
             yield dreamt
         if octave + 1 < len(sizes):
             detail = dreamt - base
         means = "  ".join(f"{name} {mean:.3f}" for name, mean in activations.items())
         print(f"octave {octave + 1} of {len(sizes)}, {width}x{height}: mean activation {means}", flush=True)
+    if np.array_equal(dreamt, base):  # a small octave alone may show nothing that these layers know
+        raise cli.UserError("these layers have no gradient on this picture: they are 0 everywhere, or constant")
+
+
+def dreamt_to_the_end(*arguments) -> np.ndarray:
+    """Return the last picture of `dream`."""
+    return collections.deque(dream(*arguments), maxlen=1).pop()  # which holds no others
 
 
 def zoom(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, config: Config, folder: Path) -> None:
@@ -255,17 +275,16 @@ def zoom(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, config:
             first, before = (
                 pictures.to_signed_array(photographs.read(it).pixels) for it in (paths[0], paths[number - 1])
             )
-            start = photographs.resize(before, height, width, middle)
+            start = np.clip(photographs.resize(before, height, width, middle), -1.0, 1.0)
             octaves, steps = sizes[-ZOOM_OCTAVES:], max(1, round(config.steps * ZOOM_STEPS))
         print(f"frame {number + 1} of {config.zoom}", flush=True)
-        *_, dreamt = dream(start, gradient_ascent_step, octaves, steps, [config.seed, number])
+        dreamt = dreamt_to_the_end(start, gradient_ascent_step, octaves, steps, [config.seed, number])
         if number:
             dreamt = pictures.with_colors_of(dreamt, first)
         with files.told_in_one_line(path):
             path.parent.mkdir(exist_ok=True)
         pictures.save_png(path, pictures.from_signed(dreamt))
-    frames = (pictures.to_signed_array(photographs.read(path).pixels) for path in paths)
-    pictures.save_gif(folder / "zoom.gif", [photographs.frame(it, height, width) for it in frames])
+    photographs.save_gif_of_files(folder / "zoom.gif", paths, height, width)
     print(f"done: look at {folder / 'zoom.gif'}")
 
 
@@ -287,23 +306,25 @@ def dream_picture(photograph, image, gradient_ascent_step: Callable, sizes: list
 def dream_folder(paths: list[Path], gradient_ascent_step: Callable, fits: Callable, config: Config, folder: Path):
     """Write the dream of each picture as frames/<its name>.png; what cannot be read is named and left out."""
     before, written = None, []
+    named_alike = collections.Counter(path.stem for path in paths)
     with files.told_in_one_line(folder):
         (folder / "frames").mkdir(exist_ok=True)
     for number, path in enumerate(paths):
-        target = folder / "frames" / f"{path.stem}.png"
+        target = folder / "frames" / f"{path.name if named_alike[path.stem] > 1 else path.stem}.png"
         if not target.exists():
             print(f"picture {number + 1} of {len(paths)}: {path.name}", flush=True)
             try:
                 photograph = photographs.read(path)
                 image = photographs.working_copy(photograph, config.max_size)
                 sizes = octave_sizes(*image.shape[:2], config, fits)
+                start = image
+                if before is not None and config.blend:
+                    before = np.clip(photographs.resize(before, *image.shape[:2]), -1.0, 1.0)
+                    start = (1.0 - config.blend) * image + config.blend * before
+                dreamt = dreamt_to_the_end(start, gradient_ascent_step, sizes, config.steps, [config.seed])
             except cli.UserError as error:
                 print(f"left out {error}", flush=True)
                 continue
-            start = image
-            if before is not None and config.blend:
-                start = (1.0 - config.blend) * image + config.blend * photographs.resize(before, *image.shape[:2])
-            *_, dreamt = dream(start, gradient_ascent_step, sizes, config.steps, [config.seed])
             dreamt = photographs.lay_over(photograph, image, dreamt)
             photographs.save_png(target, dreamt, photograph, dataclasses.asdict(config))
         if config.blend:
@@ -311,21 +332,26 @@ def dream_folder(paths: list[Path], gradient_ascent_step: Callable, fits: Callab
         written.append(target)
     if not written:
         raise cli.UserError(f"--input_folder {config.input_folder}: none of its pictures can be dreamt on")
-    shape = photographs.read(written[0]).pixels.shape[:2]
-    dreams = (pictures.to_signed_array(photographs.read(it).pixels) for it in written)
-    pictures.save_gif(folder / "dreams.gif", [photographs.frame(it, *shape) for it in dreams])
+    photographs.save_gif_of_files(folder / "dreams.gif", written, *photographs.read(written[0]).pixels.shape[:2])
     print(f"done: look at {folder / 'frames'}")
 
 
-def guide_features(config: Config, features, prepare: Callable) -> list:
-    """Return the features (N, channels) of the picture in `--guide` in each layer; without it None for each."""
-    if not config.guide:
+def guide_features(guide: photographs.Photograph | None, features, prepare: Callable, channels: list[int]) -> list:
+    """Return the features (N, channels) of the guide in each layer, at most 1,000 of them; without it None for each.
+
+    channels: those that are meant; empty for all. Raises UserError if the guide is too small.
+    """
+    if not guide:
         return [None] * len(features.outputs)
-    guide = photographs.working_copy(photographs.read(Path(config.guide)), GUIDE_SIDE)
-    found = activations_of(features, prepare(tf.constant(guide[None])))
+    image = photographs.working_copy(guide, GUIDE_SIDE)
+    found = activations_of(features, prepare(tf.constant(image[None])))
     if not all(tf.size(it) for it in found):
-        raise cli.UserError(f"--guide {config.guide}: is too small for these layers")
-    return [tf.reshape(it, (-1, it.shape[-1])) for it in found]
+        raise cli.UserError(f"--guide {guide.name}: is too small for these layers")
+    if channels:
+        found = [tf.gather(it, channels, axis=-1) for it in found]
+    found = [it.numpy().reshape(-1, it.shape[-1]) for it in found]
+    random = np.random.default_rng(0)
+    return [tf.constant(random.permutation(it)[:GUIDE_FEATURES]) for it in found]
 
 
 def run(config: Config) -> None:
@@ -339,14 +365,18 @@ def run(config: Config) -> None:
     else:
         photograph = photographs.read(Path(config.image_path)) if config.image_path else photographs.bundled()
         data = {"name": photograph.name, "pictures": 1, "digest": photograph.digest}
-    network = networks.load(config.model, config.input_range)
-    weights = networks.chosen_layers(config.layers or DEFAULT_LAYERS.get(network.name, ""), network)
+    guide = photographs.read(Path(config.guide)) if config.guide else None
+    network, weights = network_and_weights(config)
+    # What "auto" means may be another network tomorrow: a dream is resumed with that which it was begun with.
+    chosen = ",".join(f"{name}={weight:g}" for name, weight in weights.items())
+    config = dataclasses.replace(config, model=network.source, layers=chosen)
+    data |= {"network_digest": network.digest, "guide_digest": guide.digest if guide else ""}
     channels = networks.chosen_channels(config.channels, network.layer_shapes[next(iter(weights))][-1], list(weights))
     features = networks.features(network.model, list(weights))
-    guides = guide_features(config, features, network.prepare)
+    guides = guide_features(guide, features, network.prepare, channels)
     gradient_ascent_step = make_gradient_ascent_step(features, network.prepare, weights, channels, guides, config)
     fits = networks.size_test(features)
-    print(f"network: {network.name}; layers: {', '.join(f'{name}={weight:g}' for name, weight in weights.items())}")
+    print(f"network: {network.name}; layers: {chosen}")
     if not config.input_folder:  # now, so that a picture that is refused leaves no folder behind
         image = photographs.working_copy(photograph, config.max_size)
         sizes = octave_sizes(*image.shape[:2], config, fits)
@@ -359,10 +389,15 @@ def run(config: Config) -> None:
             dream_picture(photograph, image, gradient_ascent_step, sizes, config, folder)
 
 
+def network_and_weights(config: Config) -> tuple[networks.Network, dict[str, float]]:
+    """Return the network that `config` asks for, and the layers of it, with their weights."""
+    network = networks.load(config.model, config.input_range)
+    return network, networks.chosen_layers(config.layers or DEFAULT_LAYERS.get(network.source, ""), network)
+
+
 def show_layers(config: Config) -> None:
     """Print a line for each layer of features: its name and how many channels it has."""
-    network = networks.load(config.model, config.input_range)
-    chosen = networks.chosen_layers(config.layers or DEFAULT_LAYERS.get(network.name, ""), network)
+    network, chosen = network_and_weights(config)
     print(f"{network.name}: layer, channels (* what it dreams of)")
     for name, shape in network.layer_shapes.items():
         print(f"{'*' if name in chosen else ' '} {name:30} {shape[-1]:5}")

@@ -5,7 +5,7 @@ gives each a logit, high for real. Each is trained against the other until the g
 
 Papers: Radford, Metz and Chintala 2016 (DCGAN, arXiv:1511.06434); Miyato et al. 2018 (spectral normalisation and its
 residual networks, arXiv:1802.05957); Zhao et al. 2020 (differentiable augmentation, arXiv:2006.10738). What differs
-from them, and what each choice bought, stands in docs/gan_cifar10.md.
+from them, and why, stands in docs/gan_cifar10.md.
 
     python gan_cifar10.py                                      train on CIFAR-10
     python gan_cifar10.py --conditional                        with classes; then --sample 100 --label frog
@@ -32,7 +32,7 @@ PENALTY_EVERY = 16  # steps: lazy regularisation (Karras et al. 2020, arXiv:1912
 class Config(cli.PictureConfig):
     """Settings of gan_cifar10.py."""
 
-    data: str = "auto"
+    data: Annotated[str, cli.MayChange] = "auto"
     """auto (CIFAR-10, or patches of two photographs when it cannot be had), cifar10, patches, or a folder."""
     image_size: cli.Positive = 32
     """Side of the square images in pixels: 4 to 7 times a power of two (32, 48, 64, 96, 128 …)."""
@@ -106,7 +106,8 @@ def build_discriminator(config: Config, channels: int, classes: int) -> keras.Mo
     """
 
     def constrained(layer):
-        return layers.SpectralNormalization(layer) if config.normalization == "spectral" else layer
+        # In float32: in mixed precision the layer would round the weights that the optimizer changes.
+        return layers.SpectralNormalization(layer, dtype="float32") if config.normalization == "spectral" else layer
 
     def normalized(x):
         return batch_normalization(x) if config.normalization == "batch" else x
@@ -312,7 +313,13 @@ def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
     if config.label:
         raise cli.UserError("--label: chooses what --sample or --interpolate draws; give one of them, too")
+    if config.gradient_penalty and config.normalization == "batch":
+        raise cli.UserError(
+            "--gradient_penalty: is on each image's own gradient, which --normalization batch mixes with the others'; "
+            "take --normalization spectral or none"
+        )
     device = devices.setup(config)
+    start_size(config.image_size)  # tells now if it does not work, before pictures are read
     data = datasets.load(config.data, config.image_size, channels=config.channels, full="cifar10")
     if config.conditional and not data.class_names:
         raise cli.UserError(f"--conditional: {data.name} has no classes; put each class into a folder of its own")
@@ -334,7 +341,7 @@ def train(config: Config) -> dict[str, float]:
 
     def grid():
         images = sample(averaged_generator, latents)
-        run.look_for_trouble(images)
+        run.look_for_trouble(images, grid_labels if classes else None)
         return pictures.grid(images, GRID_COLUMNS, row_names)
 
     with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:

@@ -93,7 +93,8 @@ def main(argv=None):
         return
     obtain(NETWORKS[config.model], config.from_, config.force)
     print(f"{config.model} lies in {NETWORKS[config.model].path}")
-    print("next: python deep_dream.py --image_path x.jpg")
+    chosen = "" if config.model == "InceptionV3" else f" --model {config.model}"
+    print(f"next: python deep_dream.py --image_path x.jpg{chosen}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 The generator turns random numbers, the latents, into images; the discriminator sees real and generated images and
 gives each a logit, high for real. Each is trained against the other. With flags for what was tried since: other losses,
-and the tricks that are said to help; docs/vanilla_gan.md has a table of what each did.
+and the tricks that are said to help; `python -m benchmarks.tricks_vanilla` measures what each does.
 
 Paper: Goodfellow et al., "Generative Adversarial Nets", 2014 (arXiv:1406.2661). What differs from it, and why, stands
 in docs/vanilla_gan.md.
@@ -25,6 +25,7 @@ from common import cli, datasets, devices, files, latent_space, pictures, runs, 
 
 GRID_COLUMNS = 10
 DEFAULT_STEPS = 24_000
+SIGMAS = np.geomspace(0.05, 0.8, 57).round(3)  # of the Parzen windows, to choose from
 PENALTY_WEIGHT = 10.0  # of the Wasserstein loss's gradient penalty (Gulrajani et al. 2017, equation 3)
 
 # Table 1 of the paper: MNIST, mean log-likelihood and its standard error.
@@ -40,7 +41,7 @@ PAPER_FIGURES = {
 class Config(cli.PictureConfig):
     """Settings of vanilla_gan.py; where ours differ, the help gives the paper's."""
 
-    data: str = "auto"
+    data: Annotated[str, cli.MayChange] = "auto"
     """auto (MNIST, or the small digits in the box when it cannot be had), mnist, digits, or a folder of pictures."""
     image_size: cli.Positive = 28
     """Side of the square images in pixels; a multiple of 4 for --generator transposed_conv."""
@@ -87,7 +88,7 @@ def build_generator(config: Config, channels: int) -> keras.Model:
             x = layers.Dense(config.width, use_bias=False)(x)
             x = activation(normalization(x))
         x = layers.Dense(size * size * channels, activation="tanh", dtype="float32")(x)
-        images = layers.Reshape((size, size, channels))(x)
+        images = layers.Reshape((size, size, channels), dtype="float32")(x)  # or it would round them
     else:
         if size % 4:
             raise cli.UserError(f"--image_size {size}: must be a multiple of 4 for --generator transposed_conv")
@@ -109,7 +110,7 @@ def build_discriminator(config: Config, channels: int) -> keras.Model:
         x = activation(layers.Dense(config.width)(x))
     else:
         x = activation(normalization(layers.Dense(config.width, use_bias=False)(x)))
-    logits = layers.Reshape(())(layers.Dense(1, dtype="float32")(x))
+    logits = layers.Reshape((), dtype="float32")(layers.Dense(1, dtype="float32")(x))
     return keras.Model(images, logits, name="discriminator")
 
 
@@ -284,7 +285,7 @@ def train(config: Config) -> dict[str, float]:
 
     def grid():
         images = sample(averaged_generator, normal, config.latents)
-        run.look_for_trouble(images, None if config.loss == "wasserstein_gp" else "discriminator_loss")
+        run.look_for_trouble(images, loss=None if config.loss == "wasserstein_gp" else "discriminator_loss")
         return pictures.grid(images, GRID_COLUMNS)
 
     with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:
@@ -314,24 +315,23 @@ def generate(config: Config) -> None:
     print(f"written to {run.generated}")
 
 
-def evaluation(samples: np.ndarray, training: datasets.Images, test: datasets.Images) -> dict:
+def evaluation(samples: np.ndarray, test: datasets.Images) -> dict:
     """Return the mean log-likelihood of test images under Parzen windows around samples, uint8 as the images are.
 
-    The windows' width, sigma, is the one under which 10,000 of the training images are likeliest.
+    The windows' width, sigma, is found by cross-validation: for each half of the test images, it is that under which
+    the other half is likeliest.
     """
-    samples, chosen, tested = (
-        images.reshape(len(images), -1) / 255.0 for images in (samples, training.images[-10_000:], test.images)
-    )
-    sigmas = np.linspace(0.1, 0.3, 21)
-    means = parzen_log_likelihood(chosen, samples, sigmas, "choosing sigma").mean(axis=-1)
-    sigma = sigmas[means.argmax()]
-    densities = parzen_log_likelihood(tested, samples, [sigma], "measuring")[0]
+    samples, tested = (images.reshape(len(images), -1) / 255.0 for images in (samples, test.images))
+    densities = parzen_log_likelihood(tested, samples, SIGMAS, "measuring")  # (sigmas, images)
+    halves = np.arange(len(tested)) % 2 == np.array([[0], [1]])
+    best = [densities[:, ~half].mean(axis=-1).argmax() for half in halves]
+    figures = np.where(halves[0], densities[best[0]], densities[best[1]])
     return {
-        "test_images": len(densities),
+        "test_images": len(figures),
         "samples": len(samples),
-        "sigma": round(float(sigma), 3),
-        "log_likelihood": float(densities.mean()),
-        "standard_error": float(densities.std() / np.sqrt(len(densities))),
+        "sigma": [round(float(SIGMAS[index]), 3) for index in best],
+        "log_likelihood": float(figures.mean()),
+        "standard_error": float(figures.std() / np.sqrt(len(figures))),
     }
 
 
@@ -340,10 +340,15 @@ def evaluate(config: Config, generator, run: stored.StoredRun) -> None:
     training, test = (datasets.load(config.data, config.image_size, split, run.channels) for split in ("train", "test"))
     run.check_data(training)
     normal = latent_space.draw(10_000, config.latent_dim, config.seed)
-    result = evaluation(sample(generator, normal, config.latents), training, test)
+    result = evaluation(sample(generator, normal, config.latents), test)
     files.write_json(run.generated / "evaluation.json", result)
     print("mean log-likelihood of the test images under Parzen windows around 10,000 samples, in nats:")
     print(f"  {'this run':25} {result['log_likelihood']:.1f} ± {result['standard_error']:.1f}  ({test.name})")
+    if not set(SIGMAS[[0, -1]].round(3).tolist()).isdisjoint(result["sigma"]):
+        print(f"  at least: wider or narrower windows than {SIGMAS[0]} to {SIGMAS[-1]} were not tried")
+    if test.images.shape[1:] != (28, 28, 1) or not test.name.startswith("MNIST"):
+        print("  (not comparable with published figures, which are those of MNIST)")
+        return
     for name, figure in PAPER_FIGURES.items():
         print(f"  {name:25} {figure}")
     print("A weak measure: in so many dimensions it rewards samples that lie between the images as much as good ones")

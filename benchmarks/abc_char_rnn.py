@@ -96,7 +96,7 @@ def main(argv=None):
     char_rnn.main(["--sample", "20000", "--prime", "X:1\n", "--run", str(folder)])
     written = (folder / "generated" / "sample.txt").read_text()
     tunes = [f"X:{tune}" for tune in written.split("X:")[1:-1]]  # the last is cut
-    whole, bars = np.sum([whole_bars(tune) for tune in tunes], axis=0).tolist()
+    whole, bars = (sum(counts) for counts in zip((0, 0), *map(whole_bars, tunes), strict=True))
     known = set(corpus.read_text().split("\n\n"))
     copied = sum(tune.partition("\n")[2].strip() in {it.partition("\n")[2].strip() for it in known} for tune in tunes)
     print(f"{len(tunes)} tunes, {bars} bars, of which {whole} are whole: {whole / max(bars, 1):.1%}; copied: {copied}")

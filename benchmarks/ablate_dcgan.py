@@ -11,7 +11,7 @@ import dataclasses
 
 import dcgan_mnist
 from benchmarks import compare_dcgan, quality, race
-from common import datasets
+from common import cli, datasets
 
 DEFAULT = dcgan_mnist.Config()
 VARIANTS = {
@@ -25,6 +25,7 @@ VARIANTS = {
 }
 
 
+@cli.one_line_errors
 def main(argv=None):
     """Train every variant for the given seconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -49,7 +49,7 @@ LENGTHS = (5, 10, 20, 30)  # how many characters of a message are shown
 
 def split(wheel: zipfile.ZipFile, code: str) -> tuple[list[str], list[str]]:
     """Return the messages to train on, and those held out: a fifth, chosen by their English. None is in both."""
-    import polib  # only this benchmark needs it
+    polib = quality.needed("polib")
 
     training, held_out = [], []
     entries = polib.pofile(wheel.read(f"pretix/locale/{code}/LC_MESSAGES/django.po").decode()).translated_entries()

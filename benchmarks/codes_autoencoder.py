@@ -41,6 +41,8 @@ def main(argv=None):
     parser.add_argument("--run", default="latest", help="a run of autoencoder.py with --code binary (%(default)s)")
     parser.add_argument("--queries", type=int, default=2_000, help="test pictures to look up (%(default)s)")
     arguments = parser.parse_args(argv)
+    if arguments.queries < 1:
+        raise cli.UserError(f"--queries {arguments.queries}: must be at least 1")
     config = stored.configure(autoencoder.Config, ["--run", arguments.run, "--evaluate"], "")
     if config.code != "binary":
         raise cli.UserError(f"{config.run} has codes of real numbers; give a run with --code binary")

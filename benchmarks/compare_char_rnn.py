@@ -161,7 +161,7 @@ def tutorial(data: text.Text) -> Contender:
 
 def pytorch(data: text.Text, config: char_rnn.Config) -> Contender:
     """Return PyTorch's LSTM of the same size, on the same windows."""
-    import torch  # only this benchmark needs it
+    torch = quality.needed("torch")
 
     torch.manual_seed(0)
     characters, feed = len(data.alphabet), Feed(data, config)

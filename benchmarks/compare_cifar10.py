@@ -16,7 +16,7 @@ from keras import layers
 
 import gan_cifar10
 from benchmarks import compare_dcgan, quality, race
-from common import datasets
+from common import cli, datasets
 
 
 def tutorial(data: datasets.Images, seconds: float) -> race.Contender:
@@ -50,6 +50,7 @@ def tutorial(data: datasets.Images, seconds: float) -> race.Contender:
     return compare_dcgan.plain(data, "compare_cifar10", generator, discriminator, *optimizers, until_seconds=seconds)
 
 
+@cli.one_line_errors
 def main(argv=None):
     """Train both for the given minutes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

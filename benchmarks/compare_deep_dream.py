@@ -13,6 +13,7 @@ Writes outputs/benchmarks/compare_deep_dream.json, and the pictures as compare_d
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -27,7 +28,7 @@ from keras import layers
 
 import deep_dream
 from benchmarks import quality
-from common import cli, networks, photographs, pictures
+from common import cli, devices, networks, photographs, pictures
 
 HEIGHT, WIDTH = 375, 500
 LAYERS = ("mixed3", "mixed5")
@@ -79,6 +80,8 @@ def work(contender: str) -> None:
     image, model = photograph(), inception()
     if contender == "ours":
         config = deep_dream.Config()
+        with contextlib.redirect_stdout(sys.stderr):  # on ours we are listened to
+            devices.setup(config)  # precision, as the script has it
         step = deep_dream.make_gradient_ascent_step(
             networks.features(model, list(LAYERS)),
             lambda images: images,

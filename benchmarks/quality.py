@@ -13,6 +13,7 @@ Keras's network, trained anew for it, and Keras's way to enlarge images: not com
 """
 
 import argparse
+import importlib
 from pathlib import Path
 
 import keras
@@ -22,6 +23,7 @@ from keras import layers
 from common import checkpoints, cli, datasets, files, networks, published
 
 FOLDER = Path("outputs/benchmarks")
+LEAST = 200  # images: from fewer a covariance of 128 features cannot be told
 EPOCHS = {1: 5, 3: 12}  # of training the classifier, for grey and for colour
 
 
@@ -36,7 +38,7 @@ class Judge:
         classifier, self.accuracy = trained_classifier(train, test)
         self._network = keras.Model(classifier.inputs, [classifier.get_layer("features").output, *classifier.outputs])
         self._real = self._statistics(test.images[:count])[:2]
-        self.test, self.class_names = test, test.class_names
+        self.test, self.class_names, self.training_images = test, test.class_names, train.images
         self.real_count = min(count, len(test.images))
         self.floor = self.measure(train.images[:count])["frechet_distance"]
 
@@ -136,19 +138,37 @@ def main(argv=None):
     except (ValueError, KeyError) as error:
         raise cli.UserError(f"--samples {arguments.samples}: {error}") from None
     in_color = images.shape[-1] == 3
+    if len(images) < LEAST:
+        raise cli.UserError(f"--samples {arguments.samples}: holds {len(images)} images; a distance needs {LEAST:,}")
+    if arguments.inception_count < LEAST:
+        raise cli.UserError(f"--inception_count {arguments.inception_count}: must be at least {LEAST:,}")
     judge = Judge(arguments.data or ("cifar10" if in_color else "mnist"), images.shape[1])
+    if judge.test.channels != images.shape[-1]:
+        raise cli.UserError(
+            f"--samples {arguments.samples}: are {'colour' if in_color else 'grey'}, unlike {judge.test.name}"
+        )
     result = {"samples": str(arguments.samples), "real_images": judge.test.name, "real_count": judge.real_count}
     result |= {"sample_count": len(images), "classifier_accuracy": judge.accuracy, "floor": judge.floor}
     result |= judge.measure(images, samples.get("labels"))
     if in_color and (inception := inception_network()):
         count = min(arguments.inception_count, len(images), judge.real_count)
         result["inception_count"] = count
-        result["inception_distance"] = inception_distance(inception, images[:count], judge.test.images[:count])
+        real = judge.test.images[:count]
+        result["inception_distance"] = inception_distance(inception, images[:count], real)
+        result["inception_floor"] = inception_distance(inception, judge.training_images[:count], real)
     for name, value in result.items():
         print(f"{name.replace('_', ' '):20} {f'{value:.4g}' if isinstance(value, float) else value}")
     if "inception_distance" in result:
         print("inception distance: in Keras's InceptionV3 and so not comparable with published FID")
     write_json("quality", result)
+
+
+def needed(package: str):
+    """Import a package that only some benchmarks need. Raises UserError if it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise cli.UserError(f"{package} is not installed: pip install -r benchmarks/requirements.txt") from None
 
 
 def write_json(name: str, result) -> None:

@@ -137,7 +137,7 @@ def draw(contenders: list[Contender], floor: float, path: Path) -> None:
     """Draw the distances over minutes, and images of all at equal minutes."""
     times = [second for second in SHOWN_AT if any(second in contender.shown for contender in contenders)]
     figure = Figure(figsize=(10, 4 + 0.5 * len(times)), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[4, 0.55 * len(times)])
+    upper, lower = figure.subfigures(2, 1, height_ratios=[4, 0.55 * len(times) or 0.01])
     axes = upper.subplots()
     for contender in contenders:
         points = [point for point in contender.points if point["seconds"] > 0]
@@ -147,7 +147,7 @@ def draw(contenders: list[Contender], floor: float, path: Path) -> None:
     axes.set(xlabel="minutes of training", ylabel="Fréchet distance")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    cells = lower.subplots(len(times), len(contenders), squeeze=False)
+    cells = lower.subplots(len(times), len(contenders), squeeze=False) if times else ()
     for row, second in zip(cells, times, strict=True):
         for cell, contender in zip(row, contenders, strict=True):
             cell.axis("off")

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 import dcgan_mnist
 from benchmarks import quality
-from common import devices
+from common import cli, devices
 
 
 def stepper(config: dcgan_mnist.Config, pixels, labels):
@@ -74,6 +74,7 @@ def run_as_user() -> dict:
     return {"first_grid_seconds": first_grid, "steps_after_60_seconds": steps, "peak_megabytes": peak}
 
 
+@cli.one_line_errors
 def main(argv=None):
     """Measure, print a table, and write outputs/benchmarks/speed.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -20,7 +20,7 @@ from keras import layers
 
 import char_rnn
 from benchmarks import quality
-from common import recurrence, text
+from common import cli, recurrence, text
 
 CHARACTERS, EMBEDDING, WIDTH, BATCH_SIZE, WINDOW = 66, 64, 256, 64, 100
 
@@ -48,7 +48,7 @@ def keras_step(lstm: type, windows: np.ndarray) -> Callable[[], float]:
 
 def pytorch_step(kind: str, windows: np.ndarray) -> Callable[[], float]:
     """Return a function that trains one step with PyTorch, in float32 or, by its autocast, in bfloat16."""
-    import torch  # only this benchmark needs it
+    torch = quality.needed("torch")
 
     embedding, output = torch.nn.Embedding(CHARACTERS, EMBEDDING), torch.nn.Linear(WIDTH, CHARACTERS)
     lstm = torch.nn.LSTM(EMBEDDING, WIDTH, 2, batch_first=True)
@@ -85,6 +85,7 @@ def writer() -> Callable[[], list]:
     return lambda: list(char_rnn.sample(read, write, config, alphabet, 500))
 
 
+@cli.one_line_errors
 def main(argv=None):
     """Measure, print a table, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -113,6 +113,8 @@ def main(argv=None):
     parser.add_argument("--epochs", type=int, default=8, help="passes over the training pictures (%(default)s)")
     parser.add_argument("--output", type=Path, default=networks.BOX, help="the file to write (%(default)s)")
     arguments = parser.parse_args(argv)
+    if arguments.epochs < 1:
+        raise cli.UserError(f"--epochs {arguments.epochs}: must be at least 1")
     train, test = (datasets.load("cifar10", 32, split) for split in ("train", "test"))
     keras.utils.set_random_seed(0)
     classes = len(train.class_names)

@@ -14,7 +14,7 @@ import numpy as np
 import vanilla_gan
 from benchmarks import quality
 from benchmarks.race import Contender
-from common import datasets, devices, latent_space
+from common import cli, datasets, devices, latent_space
 
 VARIANTS = {
     "default": {},
@@ -49,12 +49,13 @@ def contender(data: datasets.Images, test: datasets.Images, name: str, seed: int
         return train_step(pixels, number)
 
     def log_likelihood() -> dict[str, float]:
-        return {"log_likelihood": vanilla_gan.evaluation(sample(10_000), data, test)["log_likelihood"]}
+        return {"log_likelihood": vanilla_gan.evaluation(sample(10_000), test)["log_likelihood"]}
 
     folder, ends = "tricks_vanilla", {"until": until}
     return Contender(f"{name} {seed}", folder, data, config.batch_size, step, sample, state, log_likelihood, **ends)
 
 
+@cli.one_line_errors
 def main(argv=None):
     """Train all variants with all seeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import functools
 import io
+import os
 import sys
 import typing
 from collections.abc import Iterable
@@ -38,6 +39,10 @@ class MayChange:
     """Marks a setting that a resumed or sampled run may have otherwise than when it was started."""
 
 
+class OfOneCommand:
+    """Marks a setting that a resumed or sampled run does not take over from the command that started it."""
+
+
 Count = Annotated[int, AtLeast(0)]
 Positive = Annotated[int, AtLeast(1)]
 
@@ -46,11 +51,11 @@ Positive = Annotated[int, AtLeast(1)]
 class CommonConfig:
     """The flags that mean the same in every training script and that no paper would mention."""
 
-    resume: Annotated[str, MayChange] = ""
+    resume: Annotated[str, OfOneCommand] = ""
     """Go on with a run that was interrupted: its folder, or "latest"."""
-    sample: Annotated[Count, MayChange] = 0
+    sample: Annotated[Count, OfOneCommand] = 0
     """Make this many samples with a trained run instead of training."""
-    run: Annotated[str, MayChange] = "latest"
+    run: Annotated[str, OfOneCommand] = "latest"
     """The run that --sample takes: its folder, or "latest"."""
     seed: Annotated[int, Between(0, 2**31 - 1)] = 0
     """Where all randomness starts; the same seed gives the same run, and with --sample the same samples."""
@@ -109,12 +114,18 @@ def one_line_errors(main):
 
     @functools.wraps(main)
     def wrapper(argv=None):
+        for stream in (sys.stdout, sys.stderr):  # which may know less than a file's name or a text has
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return main(argv)
         except UserError as error:
             message = " ".join(str(error).splitlines())
+        except BrokenPipeError:  # of "| head": nobody is left to be told
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None  # as a shell tells of SIGPIPE
         except _out_of_memory():
-            message = "out of memory; try a smaller --batch_size or --image_size"
+            message = "out of memory; smaller pictures or batches need less: --help shows the settings"
         except KeyboardInterrupt:  # outside of a training loop, which ends in its own way
             print("interrupted", file=sys.stderr)
             raise SystemExit(130) from None
@@ -155,6 +166,10 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
         raise UserError(_first_sentence(report.getvalue())) from None
     if unknown:
         raise UserError(_unknown_flag(config_class, unknown[0]))
+    given = {word.replace("-", "_") for word in (sys.argv[1:] if argv is None else argv) if word.startswith("--")}
+    for field in dataclasses.fields(config):
+        if getattr(config, field.name) == () and f"__{field.name}" in given:
+            raise UserError(f"--{field.name}: name at least one file")  # as where a shell's pattern fits none
     check_values(config)
     return config
 
@@ -186,9 +201,14 @@ def contradictions(config, stored) -> list[str]:
     return [
         f"--{field} {getattr(config, field)} (the run has {getattr(stored, field)})"
         for field, rules in _rules(type(config)).items()
-        if MayChange not in rules and getattr(config, field) != getattr(stored, field)
+        if MayChange not in rules and OfOneCommand not in rules and getattr(config, field) != getattr(stored, field)
         if not (field == "seed" and config.uses_trained_run)
     ]
+
+
+def of_one_command(config_class: type) -> set[str]:
+    """The fields that a resumed or sampled run does not take over."""
+    return {field for field, rules in _rules(config_class).items() if OfOneCommand in rules}
 
 
 def _rules(config_class: type) -> dict[str, tuple]:

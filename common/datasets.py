@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
+import os
 import pickle
 import tarfile
 import tempfile
@@ -45,7 +46,7 @@ class Images:
     name: str
     files: tuple[str, ...] = ()
 
-    unit = "images"
+    unit, flag = "images", "--data"
 
     @property
     def extent(self) -> str:
@@ -131,9 +132,13 @@ def _converted(images: np.ndarray, image_size: int, channels: int) -> np.ndarray
     """Give uint8 images (N, height, width, 1 or 3) this size and, unless 0, so many channels."""
     if images.shape[1:3] != (image_size, image_size):
         size = (image_size, image_size)
-        flat = images[..., 0] if images.shape[-1] == 1 else images  # as Pillow wants grey
-        resized = [np.asarray(Image.fromarray(image).resize(size, Image.BICUBIC)) for image in flat]
-        images = np.stack(resized).reshape(len(images), *size, -1)
+        resized = np.empty((len(images), *size, images.shape[-1]), np.uint8)  # fails at once if memory is too small
+        for image, target in zip(images, resized, strict=True):
+            grey = image.shape[-1] == 1  # which Pillow wants without channels
+            target[:] = np.reshape(
+                Image.fromarray(image[..., 0] if grey else image).resize(size, Image.BICUBIC), target.shape
+            )
+        images = resized
     if channels == 3 and images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)
     if channels == 1 and images.shape[-1] == 3:
@@ -161,7 +166,7 @@ def _cache() -> Path:
 
 def _mnist(split: str) -> Images:
     path = _cache() / "mnist.npz"
-    if not path.exists():
+    if not os.access(path, os.F_OK):  # Path.exists raises where a folder above may not be entered
         try:
             downloads.fetch(MNIST_URL, path, MNIST_SHA256)
         except UserError as error:
@@ -220,7 +225,7 @@ def _cifar10_folder() -> Path:
     """Where CIFAR-10 lies in Keras's cache: its older place or its newer one; downloaded into the older."""
     places = [_cache() / "cifar-10-batches-py", _cache() / "cifar-10-batches-py-target" / "cifar-10-batches-py"]
     for place in places:
-        if place.exists():
+        if os.access(place, os.F_OK):
             return place
     archive = _cache() / "cifar-10-python.tar.gz"
     try:
@@ -298,28 +303,32 @@ def _folder(data: str, image_size: int, channels: int) -> Images:
     if not paths:
         raise UserError(f"--data {folder}: no pictures in it (such as .jpg, .png, .webp)")
 
-    def read(path: Path):
+    images = np.empty((len(paths), image_size, image_size, 3), np.uint8)  # fails at once if memory is too small
+
+    def read(number: int) -> str:
+        """Read a picture into its place; return what is wrong with it, or ""."""
         try:
-            return read_picture(path, image_size)
+            images[number] = read_picture(paths[number], image_size)
         except UserError as error:
             return str(error)
+        return ""
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        results = list(progress(pool.map(read, paths), "reading pictures", len(paths)))
-    failures = [result for result in results if isinstance(result, str)]
+        faults = list(progress(pool.map(read, range(len(paths))), "reading pictures", len(paths)))
+    failures = list(filter(None, faults))
     if failures:
         print(
             f"left out {len(failures)} of {len(paths)} files: "
             + "; ".join(failures[:5])
             + ("; …" if failures[5:] else "")
         )
-    pairs = [(path, result) for path, result in zip(paths, results, strict=True) if not isinstance(result, str)]
-    if not pairs:
-        raise UserError(f"--data {folder}: none of its {len(paths)} pictures can be read ({failures[0]})")
-    images = np.stack([picture for _, picture in pairs])
-    if channels == 0 and (images == images[..., :1]).all():
-        images = images[..., :1]
-    parts = [path.relative_to(folder).parts for path, _ in pairs]
+        paths = [path for path, fault in zip(paths, faults, strict=True) if not fault]
+        images = images[[not fault for fault in faults]]
+    if not paths:
+        raise UserError(f"--data {folder}: none of its {len(faults)} pictures can be read ({failures[0]})")
+    if channels == 0 and all((image == image[..., :1]).all() for image in images):
+        images = np.ascontiguousarray(images[..., :1])
+    parts = [path.relative_to(folder).parts for path in paths]
     within = tuple("/".join(inner) for inner in parts)
     names = sorted({inner[0] for inner in parts})
     if len(names) < 2 or any(len(inner) < 2 for inner in parts):

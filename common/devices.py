@@ -1,5 +1,6 @@
 """The one place that knows about hardware: memory, precision, XLA and tf.distribute."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -37,7 +38,9 @@ class Device:
     def is_chief(self) -> bool:
         """Whether this process is the one that writes files."""
         resolver = self.strategy.cluster_resolver
-        return resolver is None or resolver.task_type in (None, "chief") or resolver.task_id == 0
+        if resolver is None or resolver.task_type in (None, "chief"):
+            return True
+        return resolver.task_id == 0 and "chief" not in resolver.cluster_spec().as_dict()
 
     def compile(self, step: Callable[..., dict]) -> Callable[..., dict]:
         """Turn a training step into a graph that runs on every replica and returns its losses' sums over replicas.
@@ -78,9 +81,12 @@ def setup(config) -> Device:
     Also sets all of Python's, NumPy's and TensorFlow's seeds, from which initial weights are drawn.
     Raises UserError if `config` asks for what this machine cannot do.
     """
+    if config.uses_trained_run:  # which needs neither the devices nor the machines that trained it
+        config = dataclasses.replace(config, strategy="one_device", jit="off")
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)  # leave room for the desktop and other programs
+        with contextlib.suppress(RuntimeError):  # too late: something has been computed, as benchmarks do before
+            tf.config.experimental.set_memory_growth(gpu, True)  # leave room for the desktop and other programs
     strategy, where = _strategy(config.strategy, gpus)  # first: several machines must be joined before anything runs
     keras.utils.set_random_seed(config.seed)
     precision, why = _precision(config.precision, gpus)

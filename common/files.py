@@ -140,9 +140,7 @@ def lock(folder: Path) -> BinaryIO:
         return io.BytesIO()
     with told_in_one_line(folder):
         file = (folder / ".lock").open("wb")  # held open for as long as the lock is
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not _locked(file):
         file.close()
-        raise UserError(f"{folder} is in use by another process") from None
+        raise UserError(f"{folder} is in use by another process")
     return file

@@ -57,6 +57,7 @@ def fit_mixture(codes, seed: int) -> dict[str, np.ndarray]:
     from sklearn.mixture import GaussianMixture  # takes a second to import
 
     few = np.random.default_rng(seed).permutation(codes)[:20_000]
+    few = np.resize(few, (max(len(few), 2), codes.shape[-1]))  # of a single picture scikit-learn fits nothing
     components = min(20, max(1, len(few) // (2 * codes.shape[-1])))
     with warnings.catch_warnings(action="ignore"):  # it says so where it has not converged, which matters little
         mixture = GaussianMixture(components, reg_covar=1e-3, max_iter=50, random_state=seed).fit(few)
@@ -67,8 +68,10 @@ def draw_from_mixture(weights, means, covariances, count: int, seed: int) -> np.
     """Draw codes, float32 (count, code_size), from a mixture of Gaussians."""
     random = np.random.default_rng(seed)
     chosen = random.choice(len(weights), count, p=np.divide(weights, np.sum(weights)))
-    normal = random.standard_normal((count, means.shape[-1]))
-    codes = means[chosen] + np.einsum("nij,nj->ni", np.linalg.cholesky(covariances)[chosen], normal)
+    codes = random.standard_normal((count, means.shape[-1]))
+    for number, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
+        rows = chosen == number
+        codes[rows] = mean + codes[rows] @ np.linalg.cholesky(covariance).T
     return codes.astype(np.float32)
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,19 +23,29 @@ BOX = Path(__file__).with_name("dream_network.keras")
 class Network:
     """A network of pictures.
 
-    name: for people to read. model: as it was saved. prepare: turns images (batch, height, width, 3) in [-1, 1] into
-    what the model was trained on.
+    name: for people to read. source: what `load` was asked for, "auto" resolved. path: its file. model: as it was
+    saved. prepare: turns images (batch, height, width, 3) in [-1, 1] into what the model was trained on.
     """
 
     name: str
+    source: str
+    path: Path
     model: keras.Model
     prepare: Callable[[tf.Tensor], tf.Tensor]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def layer_shapes(self) -> dict[str, tuple]:
         """By name, in order, the shape of the output of each layer that gives one map of features."""
         shapes = {}
         for layer in self.model.layers:
+            if isinstance(layer, layers.InputLayer):
+                continue
             try:
                 output = layer.output
             except AttributeError:  # called several times, or never
@@ -52,13 +64,13 @@ def load(model: str, input_range: tuple[float, float]) -> Network:
     Raises UserError if it is not there, not whole, or not a network of pictures.
     """
     if model == "auto":
-        if NETWORKS["InceptionV3"].path.exists():
+        if os.access(NETWORKS["InceptionV3"].path, os.F_OK):  # Path.exists raises where a folder cannot be read
             return _published("InceptionV3")
         print("InceptionV3 is not here, so this dreams with the small network in the box; for the full one:")
         print("    python get_ckpt.py")
         model = "box"
     if model == "box":
-        return Network("the network in the box", _from_file(BOX), lambda images: images)
+        return Network("the network in the box", model, BOX, _from_file(BOX), lambda images: images)
     if model in NETWORKS:
         return _published(model)
     path = Path(model)
@@ -79,12 +91,12 @@ def load(model: str, input_range: tuple[float, float]) -> Network:
             images = tf.image.rgb_to_grayscale(images)
         return low + (images + 1.0) * (0.5 * (high - low))
 
-    return Network(path.name, network, prepare)
+    return Network(path.name, model, path, network, prepare)
 
 
 def _published(name: str) -> Network:
     published = NETWORKS[name]
-    if not published.path.exists():
+    if not os.access(published.path, os.F_OK):
         raise UserError(f"--model {name}: is not here; fetch it with: python get_ckpt.py --model {name}")
     if wrong := downloads.fault(published.path, published.digest):
         raise UserError(
@@ -98,7 +110,7 @@ def _published(name: str) -> Network:
     except (OSError, ValueError) as error:  # MobileNetV2, of which only the size was checked
         raise UserError(f"{published.path} cannot be read: {error}") from None
     preprocess = getattr(keras.applications, published.address.partition("/")[0]).preprocess_input
-    return Network(name, model, lambda images: preprocess((images + 1.0) * 127.5))
+    return Network(name, name, published.path, model, lambda images: preprocess((images + 1.0) * 127.5))
 
 
 def _from_file(path: Path) -> keras.Model:
@@ -156,9 +168,9 @@ def features(model: keras.Model, names: list[str]) -> keras.Model:
 def _foldable(model: keras.Model):
     """Yield each convolution, and the normalisation that alone uses its output."""
     users = {}
-    for layer in model.layers:
-        for tensor in keras.tree.flatten(layer.input):
-            users.setdefault(id(tensor), []).append(layer)
+    for operation in model.operations:  # layers, and what keras.ops and the operators of tensors made
+        for tensor in keras.tree.flatten(operation.input):
+            users.setdefault(id(tensor), []).append(operation)
     for layer in model.layers:
         using = users.get(id(layer.output), [])
         linear = type(layer) is layers.Conv2D and layer.activation is keras.activations.linear
@@ -196,6 +208,8 @@ def chosen_layers(text: str, network: Network) -> dict[str, float]:
     Raises UserError, with the nearest names, for an unknown one.
     """
     shapes, weights = network.layer_shapes, {}
+    if not shapes:
+        raise UserError(f"{network.name} has no layer that keeps places, such as a convolution: nothing to dream of")
     for word in (text or next(reversed(shapes))).split(","):
         name, _, weight = word.strip().partition("=")
         if name not in shapes:

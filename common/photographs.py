@@ -17,6 +17,7 @@ from common.files import whole
 
 SHEET_WIDTH = 1280  # of the before/after sheet, at most, in pixels
 FRAME_SIDE = 400  # the longer side of a GIF's frames, at most, in pixels
+MOST_FRAMES = 500  # of a GIF: it is made in memory, half a megabyte each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +60,12 @@ def read(path: Path) -> Photograph:
             image = ImageOps.exif_transpose(image)
             profile = image.info.get("icc_profile")
             image = eight_bits(image)
-            alpha = None
+            alpha, is_grey = None, image.mode in ("LA", "La", "L", "1")
             if has_alpha(image):
                 image = image.convert("RGBA")
                 alpha = np.asarray(image.getchannel("A"))
+            if is_grey:
+                image = image.convert("L")  # again: a profile of greys is none of colours
             if profile and image.mode not in ("RGB", "RGBA", "P"):
                 image, profile = _to_srgb(image, profile), None
             return Photograph(np.asarray(image.convert("RGB")), alpha, profile or None, str(path))
@@ -89,7 +92,8 @@ def working_copy(photograph: Photograph, max_size: int) -> np.ndarray:
     height, width, _ = photograph.pixels.shape
     scale = min(1.0, max_size / max(height, width)) if max_size else 1.0
     image = pictures.to_signed_array(photograph.pixels)
-    return resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+    image = resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+    return np.clip(image, -1.0, 1.0, out=image)  # the filter overshoots
 
 
 def lay_over(photograph: Photograph, image: np.ndarray, changed: np.ndarray) -> np.ndarray:
@@ -136,7 +140,8 @@ def save_png(path: Path, pixels: np.ndarray, photograph: Photograph, settings: d
         image.putalpha(Image.fromarray(photograph.alpha))
     text = PngImagePlugin.PngInfo()
     for name, value in settings.items():
-        text.add_itxt(name, value if isinstance(value, str) else json.dumps(value))
+        value = value if isinstance(value, str) else json.dumps(value)
+        text.add_itxt(name, value.encode("utf-8", "replace").decode())  # a file's name may hold what is not UTF-8
     with whole(path) as file:
         image.save(file, "PNG", pnginfo=text, icc_profile=photograph.icc_profile)
 
@@ -155,3 +160,11 @@ def frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return an image, float32 in [-1, 1], as a frame, uint8, of the GIF that shows it growing to this size."""
     scale = min(1.0, FRAME_SIDE / max(height, width))
     return pictures.from_signed(resize(image, max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def save_gif_of_files(path: Path, sources: list[Path], height: int, width: int) -> None:
+    """Write pictures as the GIF that shows each at this size, or smaller; of more than 500 evenly chosen ones."""
+    frames = []
+    for source in pictures.evenly(sources, MOST_FRAMES):
+        frames.append(frame(pictures.to_signed_array(read(source).pixels), height, width))
+    pictures.save_gif(path, frames)

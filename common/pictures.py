@@ -130,13 +130,20 @@ def page(text: str, caption: str, columns: int = 64, rows: int = 14) -> np.ndarr
         for line in text.strip("\n").split("\n")
         for start in range(0, len(line) or 1, columns)
     ]
-    small, font = (ImageFont.load_default(size=size) for size in (12, 14))
+    small, font = _font(11), _font(13)
     sheet = Image.new("RGB", (columns * 8 + 24, (rows + 2) * 19), (250, 250, 246))
     draw = ImageDraw.Draw(sheet)
     draw.text((12, 8), caption, (130, 130, 130), small)
     for row, line in enumerate(lines[:rows]):
         draw.text((12, 32 + 19 * row), line, (20, 20, 20), font)
     return np.asarray(sheet)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The fixed-width font that comes with matplotlib: it knows Latin, Greek, Cyrillic and more, Pillow's own ASCII."""
+    import matplotlib  # takes a moment to import
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf", size)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
@@ -155,12 +162,16 @@ def save_gif(path: Path, frames: list[np.ndarray], milliseconds: int = 100, rest
         file.write(contents)
 
 
+def evenly(items: list, most: int) -> list:
+    """Return at most so many of the items, evenly chosen, with the first and the last."""
+    return [items[index] for index in np.unique(np.linspace(0, len(items) - 1, min(len(items), most)).astype(int))]
+
+
 def save_gif_of_files(path: Path, sources: list[Path]) -> None:
     """Write pictures of equal size as a GIF, at most 32 of them, evenly chosen."""
-    chosen = np.unique(np.linspace(0, len(sources) - 1, min(len(sources), MOST_FRAMES)).astype(int))
     frames = []
-    for index in chosen:
-        with Image.open(sources[index]) as image:
+    for source in evenly(sources, MOST_FRAMES):
+        with Image.open(source) as image:
             frame = np.asarray(image.convert("RGB"))
             if (frame == frame[..., :1]).all():
                 few_greys = Image.fromarray(frame).quantize(MOST_GREYS, dither=Image.Dither.NONE)
@@ -169,20 +180,23 @@ def save_gif_of_files(path: Path, sources: list[Path]) -> None:
     save_gif(path, frames, milliseconds=150, rest=2000)
 
 
-def save_curves(path: Path, metrics: Path) -> None:
-    """Draw each loss of a metrics.csv over the steps."""
+def save_curves(path: Path, tables: Sequence[Path]) -> None:
+    """Draw each loss of some tables, such as metrics.csv, over the steps."""
     from matplotlib.figure import Figure  # imported here: it takes a second, and the first grid should not wait
 
-    with metrics.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
+    curves = {}  # name: steps and values
+    for table in tables:
+        with table.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name in row.keys() - {"epoch", "step", "seconds"}:
+                    if not name.endswith("_per_second"):
+                        curves.setdefault(name, []).append((int(row["step"]), float(row[name])))
+    if not curves:
         return
-    steps = [int(row["step"]) for row in rows]
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    for name in rows[0]:
-        if name not in ("epoch", "step", "seconds") and not name.endswith("_per_second"):
-            axes.plot(steps, [float(row[name]) for row in rows], label=name.replace("_", " "), linewidth=1)
+    for name, points in sorted(curves.items()):
+        axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), linewidth=1)
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
     axes.legend()

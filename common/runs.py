@@ -29,6 +29,7 @@ from common.devices import Device
 LOG_EVERY = 50  # steps; a row of metrics.csv is the mean over them
 MOST_EPOCHS = 100_000  # more than are meant, where only the minutes count
 MOST_STEPS_UNSEEN = 1000  # between two samples, if they come once an epoch
+MOST_SAMPLES, LEAST_STEPS_UNSEEN = 100, 20  # of such a run; the second where only the minutes count
 
 
 def epochs_of(config, steps_per_epoch: int, default_steps: int) -> int:
@@ -107,6 +108,9 @@ def folder(config, data: dict, device: Device) -> Iterator[Path]:
         run = stored.StoredRun(path)
         if run.digest != data["digest"]:
             raise UserError(f"{path} was made from another picture ({run.data_name}) than {data['name']}")
+        for part in ("network", "guide"):
+            if run.digests[part] != data[f"{part}_digest"]:
+                raise UserError(f"{path} was made with another {part}: its file has changed since; start a new dream")
         lock = files.lock(path)
         _remove_leftovers(path)
     else:
@@ -140,7 +144,7 @@ class Run:
     def __init__(self, config, device: Device, data, default_steps: int, **saved):
         """Start a run, or go on with the one that `config.resume` names.
 
-        default_steps: how long to train if `config.epochs` is 0, rounded up to whole epochs.
+        default_steps: how long to train if `config.epochs` is 0, rounded up to whole epochs, unless one is longer.
         data: what it is trained on, pictures (datasets.Images) or text (text.Text).
         saved: the models and optimizers that make up its state, by name; all must be built.
         Raises UserError if the folder exists or cannot be written, or if its data or network are not these.
@@ -153,8 +157,8 @@ class Run:
         self._warned: set[str] = set()
         self._signal, self._is_stopped = None, False
         self._steps_per_epoch = data.steps(config)
-        self._epochs = epochs_of(config, self._steps_per_epoch, default_steps)
-        self._lock = None
+        self._epochs, self._default_steps = epochs_of(config, self._steps_per_epoch, default_steps), default_steps
+        self._lock, self._saved_step = None, -1
         if config.minutes and device.machines > 1:
             raise UserError("--minutes: several machines would not stop at the same step; give --epochs")
         try:
@@ -191,17 +195,22 @@ class Run:
                 self._draw()
             if kind is Interrupted:
                 print(f"stopped after {self._done} steps; go on with --resume {self.folder}", flush=True)
+            elif kind is None:
+                final = self.folder / "final.png"
+                print(f"done: {self._done} steps in {self.seconds / 60:.1f} minutes; look at {final}", flush=True)
         finally:
             for number, handler in self._old_handlers.items():  # so late that a signal does not cut the saving short
                 signal.signal(number, handler)
             self._lock.close()
+        if kind is None and self._signal:  # it came when all was trained: nothing is lost, but the caller wants to know
+            raise Interrupted(128 + self._signal)
 
     # The loop
 
     def epochs(self) -> Iterator[int]:
         """Yield the numbers of the epochs that are left, until the epochs or `config.minutes` are over."""
         for epoch in range(self._done // self._steps_per_epoch, self._epochs):
-            if self._out_of_time or self._is_stopped:
+            if self._out_of_time or self._is_stopped or self._done >= self._last_step:
                 break
             yield epoch
             if not sys.stdout.isatty():
@@ -220,7 +229,7 @@ class Run:
                 self._save()
             if self._signal:
                 raise Interrupted(128 + self._signal)
-            if self._out_of_time:
+            if self._out_of_time or self._done >= self._last_step:
                 return
 
     def log(self, losses: dict) -> None:
@@ -244,7 +253,7 @@ class Run:
             f"{self.data.unit}_per_second": round(rate, 1),
             **means,
         }
-        self._append(row)
+        self._append("metrics.csv", row)
         self._status = self._describe(rate, means)
         self._bar.update(self._task, status=self._status)
         if self._board:
@@ -259,8 +268,21 @@ class Run:
 
     @property
     def show_every(self) -> int:
-        """Steps between two samples: with `sample_every` 0 an epoch's."""
-        return self.config.sample_every or min(self._steps_per_epoch, MOST_STEPS_UNSEEN)
+        """Steps between two samples: with `sample_every` 0 about an epoch's."""
+        if self.config.sample_every:
+            return self.config.sample_every
+        # Of a small text an epoch is soon over: no more than about a hundred samples, or one in twenty steps.
+        least = LEAST_STEPS_UNSEEN if self.config.minutes else self._last_step // MOST_SAMPLES
+        return max(min(self._steps_per_epoch, MOST_STEPS_UNSEEN), least)
+
+    def validated(self, **figures: float) -> None:
+        """Keep figures that were measured before the coming step as a row of validation.csv."""
+        row = {"step": self._done, "seconds": round(self.seconds, 2), **figures}
+        self._append("validation.csv", row)
+        if self._board:
+            with self._board.as_default(step=self._done):
+                for name, figure in figures.items():
+                    tf.summary.scalar(name, figure)
 
     def keep_best(self, **models: keras.Model) -> None:
         """Save models, by name, as the best that there were so far, in the folder best/."""
@@ -296,11 +318,12 @@ class Run:
             self._warned.add(kind)
             self._bar.console.print(f"step {self._done}: {text}", highlight=False, soft_wrap=True)
 
-    def look_for_trouble(self, images: np.ndarray, loss: str | None = "discriminator_loss") -> None:
+    def look_for_trouble(self, images: np.ndarray, labels=None, loss: str | None = "discriminator_loss") -> None:
         """Tell the user of two ways of failing that look harmless in the losses.
 
-        images: samples, uint8 (N, height, width, channels). loss: which one means, near zero, that a network has
-        nothing left to learn, and the other nothing to learn from it; None if none does.
+        images: samples, uint8 (N, height, width, channels). labels: their classes (N,), if they were asked for. loss:
+        which one means, near zero, that a network has nothing left to learn, and the other nothing to learn from it;
+        None if none does.
         """
         metrics = self.metrics  # read from the file
         if loss and metrics.get(loss, 1.0) < 0.02:
@@ -309,8 +332,9 @@ class Run:
                 f"the {loss.replace('_', ' ')} is near zero: the discriminator tells all images apart, and the "
                 "generator learns nothing from it; a smaller --learning_rate or more pictures may help",
             )
-        variety = images.std(axis=0).mean() / self.data.images[:1000].std(axis=0).mean()
-        if metrics and variety < 0.25:
+        chosen = np.random.default_rng(0).permutation(len(self.data.images))[:1000]
+        real_labels = None if labels is None else self.data.labels[chosen]
+        if metrics and _variety(images, labels) < 0.25 * _variety(self.data.images[chosen], real_labels):
             self.warn(
                 "mode collapse",
                 "the samples are all alike: mode collapse; another --seed or a smaller --learning_rate may help",
@@ -319,17 +343,17 @@ class Run:
     def finish(self, sheet: np.ndarray, text: str | None = None, **models: keras.Model) -> None:
         """Write final.png, and each model as `<name>.keras` for any Keras program."""
         self._pending_values()  # nothing is made of a network that has failed
+        if self._saved_step != self._done:
+            self._save()  # first: what follows may take long, or fail
         self.show(sheet, text)
         pictures.save_png(self.folder / "final.png", sheet)
         for name, model in models.items():
             checkpoints.save_model(self.folder / f"{name}.keras", model)
-        self._bar.stop()
-        print(f"done: {self._done} steps in {self.seconds / 60:.1f} minutes; look at {self.folder / 'final.png'}")
 
     @property
     def metrics(self) -> dict[str, float]:
         """The last row of metrics.csv; empty before the first."""
-        rows = self._rows()
+        rows = self._rows("metrics.csv")
         return {name: float(value) for name, value in rows[-1].items()} if rows else {}
 
     # Starting
@@ -356,16 +380,19 @@ class Run:
         _remove_leftovers(folder)
         kept = checkpoints.restore(folder / "checkpoints", self._saved)
         if kept:
-            self.seconds = float(kept["seconds"])
+            self.seconds, self._saved_step = float(kept["seconds"]), self._done
             self._pending = [dict(zip(kept["losses"], values, strict=True)) for values in kept["pending"]]
-        try:
-            rows = [row for row in self._rows() if int(row["step"]) <= self._done]
-        except (ValueError, KeyError, TypeError, csv.Error) as error:
-            raise UserError(f"{folder / 'metrics.csv'} is damaged ({error}); move it away to go on without") from None
+        # What was measured before the step that comes next is measured again.
+        rows = {
+            name: self._rows(name, until)
+            for name, until in (("metrics.csv", self._done), ("validation.csv", self._done - 1))
+        }
         self._open(folder)  # only now that nothing speaks against going on
-        with files.whole(folder / "metrics.csv") as file:
-            file.write(_csv(rows))
-        for path in (*(folder / "samples").glob("step_*.*"), *(folder / "best").glob("step_*.npz")):
+        for name, kept_rows in rows.items():
+            if (folder / name).exists():
+                with files.whole(folder / name) as file:
+                    file.write(_csv(kept_rows))
+        for path in self._numbered("samples/step_*.*") + self._numbered("best/step_*.npz"):
             if int(path.stem.removeprefix("step_")) > self._done:
                 path.unlink()
         self._collect_texts()
@@ -384,6 +411,7 @@ class Run:
             losses=np.array(names, dtype=str),
             pending=self._pending_values(),
         )
+        self._saved_step = self._done
 
     def _pending_values(self) -> np.ndarray:
         """The losses not yet in metrics.csv (steps, losses), checked to be finite."""
@@ -400,32 +428,42 @@ class Run:
 
     def _draw(self) -> None:
         """Make the GIF of the grids so far and the curves of the losses."""
-        samples = sorted((self.folder / "samples").glob("step_*.png"))
-        if samples:
+        if samples := self._numbered("samples/step_*.png"):
             pictures.save_gif_of_files(self.folder / "samples.gif", samples)
-        if (self.folder / "metrics.csv").exists():
-            pictures.save_curves(self.folder / "curves.png", self.folder / "metrics.csv")
+        tables = [self.folder / name for name in ("metrics.csv", "validation.csv") if (self.folder / name).exists()]
+        pictures.save_curves(self.folder / "curves.png", tables)
 
     def _collect_texts(self) -> None:
         """Write the numbered texts, if there are any, one after the other as samples.txt."""
-        texts = sorted((self.folder / "samples").glob("step_*.txt"))
-        if texts:
+        if texts := self._numbered("samples/step_*.txt"):
             with files.whole(self.folder / "samples.txt") as file:
                 for path in texts:
                     file.write(f"--- {path.stem.replace('_', ' ')} ---\n".encode() + path.read_bytes() + b"\n\n")
 
-    def _append(self, row: dict) -> None:
-        path = self.folder / "metrics.csv"
+    def _numbered(self, pattern: str) -> list[Path]:
+        """The run's files of steps, in order, without such as a file manager's "step_00000200 copy.png"."""
+        return sorted(path for path in self.folder.glob(pattern) if path.stem.removeprefix("step_").isdecimal())
+
+    def _append(self, name: str, row: dict) -> None:
+        path = self.folder / name
         with files.told_in_one_line(path), path.open("ab") as file:
             file.write(_csv([row], header=file.tell() == 0))
 
-    def _rows(self) -> list[dict]:
-        """The whole rows of metrics.csv; a row that a killed process left unfinished is dropped."""
-        path = self.folder / "metrics.csv"
+    def _rows(self, name: str, until: float = np.inf) -> list[dict]:
+        """The whole rows of a table up to a step; a row that a killed process left unfinished is dropped.
+
+        Raises UserError if the table is damaged.
+        """
+        path = self.folder / name
         if not path.exists():
             return []
         text = path.read_text()
-        return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+        try:
+            return [
+                row for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])) if int(row["step"]) <= until
+            ]
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            raise UserError(f"{path} is damaged ({error}); move it away to go on without") from None
 
     # Time
 
@@ -435,6 +473,8 @@ class Run:
 
     @property
     def _last_step(self) -> int:
+        if not self.config.epochs and self._epochs == 1:  # an epoch of much data is longer than is asked for
+            return min(self._steps_per_epoch, self._default_steps)
         return self._epochs * self._steps_per_epoch
 
     @property
@@ -464,6 +504,12 @@ class Run:
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _variety(images: np.ndarray, labels: np.ndarray | None) -> float:
+    """Return by how much pixels differ between images (N, …), or between those of the same class: 0 to 128."""
+    groups = [images] if labels is None else [images[labels == label] for label in np.unique(labels)]
+    return float(np.mean([group.std(axis=0).mean() for group in groups if len(group) > 1] or [0.0]))
 
 
 def _csv(rows: list[dict], header: bool = True) -> bytes:

@@ -36,8 +36,8 @@ def configure(config_class: type, argv: list[str] | None, description: str):
 class StoredRun:
     """A run to make something with: no training data are needed for that.
 
-    folder: where it lies. data_name, digest: what it was trained on; channels, class_names: of pictures; alphabet:
-    of text. settings: its config's, by name.
+    folder: where it lies. data_name, digest: what it was trained on; digests: of the network and of the guide that it
+    dreamt with; channels, class_names: of pictures; alphabet: of text. settings: its config's, by name.
     """
 
     def __init__(self, folder: str | Path):
@@ -46,6 +46,7 @@ class StoredRun:
         description = _description(self.folder)
         data, self.settings = description["data"], description["settings"]
         self.data_name, self.digest = data["name"], data["digest"]
+        self.digests = {part: data.get(f"{part}_digest", "") for part in ("network", "guide")}
         self.extent = f"{data.get('pictures', 0):,} pictures"
         self.channels, self.class_names = data.get("channels", 0), tuple(data.get("class_names", ()))
         self.alphabet = data.get("alphabet", "")
@@ -75,7 +76,7 @@ class StoredRun:
         if data.digest != self.digest:
             raise UserError(
                 f"{self.folder} was trained on other data ({self.data_name}, {self.extent}) "
-                f"than {data.name} ({data.extent})"
+                f"than {data.name} ({data.extent}); {data.flag} can name the former"
             )
 
     def labels(self, config, count: int) -> np.ndarray:
@@ -118,9 +119,11 @@ class StoredRun:
         """Write and tell the squared errors of the user's pictures, the largest first, and which of them are odd.
 
         paths: (N,). columns: what to show of each, uint8 (N, height, width, channels), by the columns' names.
-        errors: (N,). training_errors: those of the training pictures, to compare with.
+        errors: (N,). training_errors: those of the training pictures, to compare with; None if they are of another
+        kind.
         """
-        shares = np.searchsorted(np.sort(training_errors), errors) / len(training_errors)
+        known = np.sort(training_errors) if training_errors is not None else np.full(1, np.inf)
+        shares = np.searchsorted(known, errors) / len(known)
         order = np.argsort(-errors)
         rows = [
             {
@@ -131,10 +134,12 @@ class StoredRun:
             }
             for index in order
         ]
+        if training_errors is None:
+            rows = [{name: row[name] for name in ("file", "squared_error")} | {"odd": False} for row in rows]
         files.write_json(self.generated / "reconstructions.json", rows)
         print("squared error   more than that of   file")
         for row in rows:
-            share = f"{row['training_pictures_with_less']:.1%} of training"
+            share = f"{row['training_pictures_with_less']:.1%} of training" if training_errors is not None else "-"
             print(f"{row['squared_error']:13.2f}   {share:>17}   {row['file']}{'   ODD' if row['odd'] else ''}")
         rows, order = rows[:MOST_ROWS], order[:MOST_ROWS]
         images = np.stack(list(columns.values()), axis=1)[order]
@@ -181,7 +186,8 @@ def _find(config_class: type, reference: str, output_dir: Path) -> Path:
     if reference != "latest":
         if not os.path.exists(Path(reference) / "config.json"):  # noqa: PTH110  # Path.exists fails on a name too long
             raise UserError(f"{reference} holds no run: no config.json in it")
-        return Path(reference)
+        path = Path(reference)  # of the link "latest" its target: the link moves when another run begins
+        return path.parent / path.readlink() if path.is_symlink() else path
     parent = output_dir / script
     if (parent / "latest").is_symlink() and (parent / "latest" / "config.json").exists():
         return parent / (parent / "latest").readlink()
@@ -204,9 +210,6 @@ def read_config(config_class: type, folder: Path):
     for field, value in settings.items():
         if type(value) is not type(known[field]) and (type(value), type(known[field])) != (int, float):
             raise UserError(f"{folder / 'config.json'} is damaged: its settings.{field} is {value!r:.40}")
-    # What the command at hand asks for, not the run's own past:
-    for field in ("resume", "sample", "run"):
-        settings.pop(field, None)
-    stored = config_class(**settings)
+    stored = config_class(**{name: it for name, it in settings.items() if name not in cli.of_one_command(config_class)})
     cli.check_values(stored)
     return stored

@@ -79,7 +79,7 @@ class Text:
     for people to read.
     """
 
-    unit = "characters"
+    unit, flag = "characters", "--train"
 
     def __init__(self, alphabet: Alphabet, numbers: np.ndarray, name: str, digest: str, sources=()):
         """Take over `numbers`, an array or a mapped file; sources: (path, size, time of change) of what was read."""
@@ -206,7 +206,7 @@ def load(
     Raises UserError if something cannot be read, is no text, or has other characters than it must.
     """
     name = ", ".join(paths) or "Python's standard library"
-    files = _files(list(paths) or [sysconfig.get_paths()["stdlib"]], is_library=not paths)
+    files = _files(list(paths) or [sysconfig.get_paths()["stdlib"]], encoding, is_library=not paths)
     sources = [(path, *_state(path)) for path in files]
     counts, digest = np.zeros(CODE_POINTS, np.int64), hashlib.sha256()
     for piece in progress(_pieces(files, encoding), "reading text", sum(size for _, size, _ in sources) // PIECE):
@@ -244,7 +244,7 @@ def load(
 
 def read(path: str | Path, encoding: str) -> str:
     """Return the text of one file, whole. Raises UserError if it cannot be read or is no text."""
-    text = "".join(_pieces(_files([str(path)]), encoding))
+    text = "".join(_pieces(_files([str(path)], encoding), encoding))
     if not text:
         raise UserError(f"{path}: is empty")
     return text
@@ -278,9 +278,15 @@ def named(characters: str) -> str:
     return shown + (f" and {len(characters) - 20} more" if len(characters) > 20 else "")
 
 
-def _files(paths: list[str], is_library: bool = False) -> list[Path]:
-    """All files that `paths` mean; of folders those that are neither hidden nor binary, in alphabetic order."""
-    found = []
+def _files(paths: list[str], encoding: str, is_library: bool = False) -> list[Path]:
+    """All files that `paths` mean; of folders those that are neither hidden nor binary, in alphabetic order.
+
+    encoding: in some, any text has the zero bytes by which binary files are told.
+    """
+    found, has_zeros = (
+        [],
+        encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32", "u16", "u32")),
+    )
     for given in paths:
         path = Path(given)
         try:
@@ -295,11 +301,11 @@ def _files(paths: list[str], is_library: bool = False) -> list[Path]:
             continue
         inside = sorted(path.rglob("*.py") if is_library else path.rglob("*"))
         if is_library:  # its own tests and what was installed beside it are not the library
-            inside = [it for it in inside if not {"site-packages", "test", "tests"} & set(it.parts)]
+            inside = [it for it in inside if not {"site-packages", "test", "tests"} & set(it.relative_to(path).parts)]
         inside = [
             it for it in inside if it.is_file() and not any(p.startswith(".") for p in it.relative_to(path).parts)
         ]
-        texts = [it for it in inside if is_library or not _is_binary(it)]
+        texts = [it for it in inside if is_library or has_zeros or not _is_binary(it)]
         if not texts:
             raise UserError(f"{given}: no text in it" + (f"; its {len(inside)} files are binary" if inside else ""))
         if len(texts) < len(inside):

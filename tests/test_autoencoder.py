@@ -274,6 +274,21 @@ def test_what_a_run_can_be_used_for(_finished, own_pictures, name, capsys):
         assert sizes == sorted(sizes)
 
 
+def test_what_denoising_takes_away_from_noisy_pictures_is_no_oddness(_finished, own_pictures, capsys):
+    folder = _finished / "real"
+    autoencoder.main(["--reconstruct", *own_pictures, "--as_they_are", "--run", str(folder)])
+    assert "ODD" not in capsys.readouterr().out
+    rows = json.loads((folder / "generated/reconstructions.json").read_text())
+    assert len(rows) == 3
+    assert not any(row["odd"] or "training_pictures_with_less" in row for row in rows)
+
+
+def test_a_single_picture(tiny_folder):
+    folder = tiny_folder(count=1, classes=())
+    autoencoder.main([*TINY_FLAGS, "--data", str(folder), "--batch_size", "1", "--name", "one"])
+    autoencoder.main(["--sample", "3"])
+
+
 def test_the_nearest_to_a_training_picture_is_itself(_finished, tmp_path, capsys):
     data = autoencoder.datasets.load("digits", 16)
     Image.fromarray(data.images[42, ..., 0]).save(tmp_path / "known.png")
@@ -315,6 +330,9 @@ def test_two_epochs_and_two_resumed_equal_four():
         (["--noise_level", "3"], "must lie between 0 and 2"),
         (["--noise_level", "1.5", "--kind", "denoising", "--noise", "masking"], "is a share of the pixels"),
         (["--as_they_are"], "--as_they_are: "),
+        (["--noise_level", "0.3"], "--noise_level 0.3: need --kind denoising"),
+        (["--jit", "on"], "XLA does not know the distortions of --contrast"),
+        (["--reconstruct"], "--reconstruct: name at least one file"),
     ],
 )
 def test_bad_settings(flags, words, refusal_of):

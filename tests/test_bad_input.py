@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 import dcgan_mnist
-from common import files, runs
+from common import files, runs, stored
 
 ROOT = Path(dcgan_mnist.__file__).parent
 
@@ -70,6 +71,11 @@ def test_a_run_of_another_version(refused, tiny_run):
     refused("was made by another version of dcgan_mnist.py, with --momentum", "--resume", tiny_run)
 
 
+def test_the_link_latest_may_move_while_its_run_goes_on(tiny_run):
+    found = stored.configure(dcgan_mnist.Config, ["--resume", "outputs/dcgan_mnist/latest"], "")
+    assert Path(found.resume) == tiny_run
+
+
 def test_latest_may_be_a_copy_instead_of_a_link(refused, tiny_run):
     (tiny_run.parent / "latest").unlink()
     tiny_run.rename(tiny_run.parent / "latest")
@@ -85,7 +91,7 @@ def test_latest_may_be_a_copy_instead_of_a_link(refused, tiny_run):
         ("--generator_width 5", "--generator_width 5 (the run has 4)"),
         ("--seed 1", "--seed 1 (the run has 0)"),
         ("--learning_rate 0.5", f"--learning_rate 0.5 (the run has {dcgan_mnist.Config.learning_rate})"),
-        ("--data mnist", "--data mnist (the run has digits)"),
+        ("--batch_size 8", "--batch_size 8 (the run has 16)"),
         ("--conditional", "--conditional True (the run has False)"),
         ("--generator_width 5 --batch_size 8", "--batch_size 8 (the run has 16), --generator_width 5 (the run has 4)"),
     ],
@@ -98,6 +104,14 @@ def test_the_networks_settings_cannot_be_changed_for_sampling(refused, tiny_run)
     refused("--generator_width 5 (the run has 4): cannot be changed", "--sample", 4, "--generator_width", 5)
 
 
+def test_sampling_needs_neither_the_devices_nor_the_machines_that_trained(tiny_run, monkeypatch):
+    change_config(tiny_run, lambda description: description["settings"].update(strategy="multi_worker", jit="on"))
+    dcgan_mnist.main(["--sample", "3"])
+    change_config(tiny_run, lambda description: description["settings"].update(strategy="auto"))
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}}')  # where nobody answers
+    dcgan_mnist.main(["--sample", "3"])
+
+
 def test_labels(refused, tiny_run):
     refused("the run's classes are: none, as it was trained without --conditional", "--sample", 4, "--label", 3)
     change_config(tiny_run, lambda description: description["settings"].update(conditional=True))
@@ -108,8 +122,12 @@ def test_labels(refused, tiny_run):
 def test_other_data_than_the_run_was_trained_on(refused, tiny_folder, tiny_flags, capsys):
     folder = tiny_folder(count=20, color=False)
     dcgan_mnist.main([*tiny_flags, "--data", str(folder), "--name", "mine"])
-    (folder / "left" / "000.png").unlink()
-    refused("outputs/dcgan_mnist/mine was trained on other data", "--resume", "latest")
+    moved = folder.rename(folder.with_name("moved"))
+    dcgan_mnist.main(["--resume", "latest", "--data", str(moved)])
+    assert "resumed after" in capsys.readouterr().out
+    (moved / "left" / "000.png").unlink()
+    refused("was trained on other data", "--resume", "outputs/dcgan_mnist/mine", "--data", moved)
+    refused("--data can name the former", "--resume", "latest", "--data", "digits")
 
 
 def test_machines_that_cannot_be_read(refused, tiny_flags, monkeypatch):
@@ -196,6 +214,13 @@ def test_a_checkpoint_of_another_network(refused, tiny_run):
     change_config(tiny_run, lambda description: description["settings"].update(latent_dim=9))
     for flags in (["--resume", "latest", "--epochs", 2], ["--sample", 4]):
         refused("step_00000093.npz was made for another network", *flags)
+
+
+def test_a_file_managers_copy_of_a_grid_is_left_alone(tiny_run):
+    copy = tiny_run / "samples" / "step_00000020 copy.png"
+    copy.write_bytes(b"")
+    dcgan_mnist.main(["--resume", "latest"])
+    assert copy.exists()
 
 
 def test_damaged_metrics(refused, tiny_run):
@@ -295,6 +320,14 @@ def test_no_room_for_the_finished_networks(refusal, tiny_run, contents, monkeypa
 
 
 # Several processes
+
+
+def test_file_systems_without_locks(tiny_run, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    dcgan_mnist.main(["--resume", "latest"])
 
 
 def test_a_run_in_use_by_another_process_is_not_resumed(refused, tiny_run):

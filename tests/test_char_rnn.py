@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import keras
@@ -249,6 +250,12 @@ def test_run_leaves_what_it_promises(trained):
         (row,) = csv.DictReader(file)
     assert float(row["loss"]) > 1
     assert float(row["characters_per_second"]) > 0
+    with (trained / "validation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [0, 41, 82]
+    losses = [float(row["validation_loss"]) for row in rows]
+    assert losses == sorted(losses, reverse=True)
+    assert float(rows[-1]["validation_bits"]) == pytest.approx(losses[-1] / np.log(2))
     assert (trained / "samples.txt").read_text().count("--- step ") == 3
     assert len(list((trained / "samples").glob("step_*.png"))) == 3
     assert list((trained / "best").glob("*.npz"))
@@ -279,7 +286,40 @@ def test_writing(trained, capsys):
     assert written(capsys, 60, "--prime", "the ", "--stop", first[10]) == first[:11]
     Path("prime.txt").write_text("the ")
     assert written(capsys, 60, "--prime", "@prime.txt") == first
+    assert written(capsys, 5, "--prime", "the\\n").startswith("the\n")  # as a shell passes it
+    with_lines = written(capsys, 500, "--prime", "the ")
+    assert written(capsys, 500, "--prime", "the ", "--stop", "\\n") == with_lines.split("\n")[0] + "\n"
     assert text.UNKNOWN not in written(capsys, 500, "--temperature", 100)
+
+
+def test_a_prime_that_begins_with_an_at_sign(capsys):
+    Path("mail.txt").write_text("@a @b @c\n" * 500)
+    char_rnn.main([*TINY_FLAGS, "--train", "mail.txt", "--prime", "@@a", "--name", "mail"])
+    assert (RUNS / "mail/samples/step_00000000.txt").read_text().startswith("@a")
+    Path("prime.txt").write_text("@b")
+    assert written(capsys, 5, "--prime", "@prime.txt").startswith("@b")
+    char_rnn.main(["--resume", "latest", "--epochs", "2"])  # where "@@a" is still the text "@a"
+
+
+def test_writing_in_mixed_precision_without_a_prime(corpus, capsys):
+    for cell in ("lstm", "gru"):
+        flags = [*TINY_FLAGS, "--precision", "mixed_bfloat16", "--cell", cell]
+        char_rnn.main([*flags, "--train", corpus, "--name", cell])
+        assert len(written(capsys, 60)) == 60
+
+
+def test_a_reader_that_has_enough_leaves_what_was_written(trained, monkeypatch):
+    def full(*words, end="\n", flush=False):
+        if end == "" and flush:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(char_rnn, "print", full, raising=False)
+    monkeypatch.setattr(os, "dup2", lambda *numbers: None)
+    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
+    with pytest.raises(SystemExit) as leaving:
+        char_rnn.main(["--sample", "60", "--prime", "the "])
+    assert leaving.value.code == 141
+    assert (trained / "generated/sample.txt").read_text().startswith("the ")
 
 
 def test_a_text_is_streamed_and_a_stop_may_lie_across_pieces(trained):
@@ -319,7 +359,9 @@ def state_of(folder):
     with np.load(newest) as file:
         arrays = {name: file[name] for name in file.files if name != "seconds"}
     with (folder / "metrics.csv").open() as file:
-        rows = [(row["step"], row["loss"], row["validation_loss"]) for row in csv.DictReader(file)]
+        rows = [(row["step"], row["loss"]) for row in csv.DictReader(file)]
+    with (folder / "validation.csv").open() as file:
+        rows += [(row["step"], row["validation_loss"]) for row in csv.DictReader(file)]
     samples = {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
     best = [path.name for path in sorted((folder / "best").iterdir())]
     return arrays, rows, samples, best, (folder / "samples.txt").read_text()
@@ -375,6 +417,35 @@ def test_what_a_killed_run_left_after_its_checkpoint_is_taken_back(trained):
     assert rest == list(before[1:])
 
 
+@pytest.mark.parametrize(
+    ("steps_per_epoch", "changes", "expected"),
+    [
+        (41, {"epochs": 2}, 41),
+        (5, {"epochs": 0}, 80),  # of 8,000 steps
+        (5, {"minutes": 1.0}, 20),
+        (87_889, {"epochs": 0}, 1000),
+        (87_889, {"epochs": 0, "sample_every": 7}, 7),
+    ],
+)
+def test_how_often_it_is_validated_and_how_long_it_trains(steps_per_epoch, changes, expected):
+    run = object.__new__(char_rnn.runs.Run)
+    run.config = dataclasses.replace(SMALL, **changes)
+    run._steps_per_epoch = steps_per_epoch
+    run._default_steps = char_rnn.UNTIL_TIME_IS_UP if run.config.minutes else char_rnn.DEFAULT_STEPS
+    run._epochs = char_rnn.runs.epochs_of(run.config, steps_per_epoch, run._default_steps)
+    assert run.show_every == expected
+    if not run.config.minutes:
+        assert run._last_step == (2 * 41 if run.config.epochs else 8000)
+
+
+def test_an_epoch_of_a_long_text_ends_with_its_steps(corpus, monkeypatch, capsys):
+    monkeypatch.setattr(char_rnn, "DEFAULT_STEPS", 25)
+    char_rnn.main([*TINY_FLAGS, "--train", corpus, "--epochs", "0", "--name", "part"])
+    assert "done: 25 steps" in capsys.readouterr().out
+    char_rnn.main(["--resume", "latest"])
+    assert "done: 25 steps" in capsys.readouterr().out
+
+
 def test_patience(corpus, capsys, monkeypatch):
     monkeypatch.setattr(char_rnn, "validate", lambda read, numbers: 2.0)
     char_rnn.main([*TINY_FLAGS, "--train", corpus, "--epochs", "50", "--patience", "2", "--sample_every", "5"])
@@ -395,7 +466,18 @@ def test_fine_tuning(trained, refusal_of, capsys):
     first = (RUNS / "fine/samples/step_00000000.txt").read_text()
     assert "the" in first  # it could write before it began
     assert all(np.array_equal(array, before[name]) for name, array in state_of(trained)[0].items())
-    char_rnn.main(["--resume", "latest", "--epochs", "4"])  # the new one, on its own text
+    stored = json.loads((RUNS / "fine/config.json").read_text())["settings"]
+    assert stored["map_unknown"]
+    Path("third.txt").write_text("the cat ü sat\n" * 400)
+    assert "third.txt holds 'ü'" in refusal_of(char_rnn, "--resume", str(RUNS / "fine"), "--train", "third.txt")
+    char_rnn.main(["--resume", "latest", "--train", "corpus.txt", "--epochs", "1"])  # with a name of its own, not fine
+    assert len(list(RUNS.glob("*/config.json"))) == 4  # of latest, too
+    Path("elsewhere").mkdir()
+    shutil.copy("other.txt", "elsewhere/other.txt")
+    capsys.readouterr()
+    char_rnn.main(["--resume", str(RUNS / "fine"), "--train", "elsewhere/other.txt", "--map_unknown", "--epochs", "3"])
+    assert "resumed after" in capsys.readouterr().out  # the same text in another place is no other text
+    char_rnn.main(["--resume", str(RUNS / "fine"), "--epochs", "4"])  # the new one, on its own text
     assert json.loads((RUNS / "fine/config.json").read_text())["settings"]["train"] == ["other.txt"]
 
 
@@ -413,7 +495,7 @@ def test_a_text_that_changed(trained, refusal_of, monkeypatch):
     assert "corpus.txt has changed since the training began" in line
 
 
-def test_classifying(capsys):
+def test_classifying(capsys, refusal_of):
     random = np.random.default_rng(0)
     for name, letters in (("left", "abc "), ("right", "xyzabc ")):
         Path(f"{name}.txt").write_text("".join(random.choice(list(letters), 4000)))
@@ -427,6 +509,16 @@ def test_classifying(capsys):
     assert "training on" not in printed
     assert "unknown.txt is most like left.txt" in printed
     assert sorted(path.name for path in RUNS.glob("letters-*")) == ["letters-left", "letters-right"]
+    assert "--width 13 (the run has 12)" in refusal_of(char_rnn, *flags, "--width", "13")
+    (RUNS / "letters-right/network.keras").unlink()  # as if its training had been interrupted
+    max((RUNS / "letters-right/checkpoints").iterdir()).unlink()
+    char_rnn.main(flags)
+    assert "training on right.txt, from where it was interrupted" in capsys.readouterr().out
+    assert (RUNS / "letters-right/network.keras").exists()
+    Path("folder").mkdir()
+    shutil.copy("left.txt", "folder/left.txt")
+    same = [*TINY_FLAGS, "--train", "left.txt", "folder/left.txt", "--classify", "unknown.txt"]
+    assert "two of the texts have the same name, left" in refusal_of(char_rnn, *same)
 
 
 def test_arithmetic_and_gru_and_tied_weights(capsys, monkeypatch):
@@ -483,6 +575,7 @@ def test_bad_settings(flags, words, refusal_of, corpus):
     [
         (("--sample", "5", "--prime", "aä"), "the network never saw 'ä'"),
         (("--sample", "5", "--prime", "@nowhere"), "nowhere: there is no such file"),
+        (("--sample", "5", "--stop", "ä"), "--stop: the network never writes 'ä'"),
         (("--sample", "5", "--width", "13"), "--width 13 (the run has 12): cannot be changed"),
         (("--sample", "5", "--run", "nowhere"), "nowhere holds no run"),
         (("--score", "nowhere.txt"), "nowhere.txt: there is no such file"),

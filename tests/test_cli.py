@@ -1,8 +1,12 @@
 import contextlib
 import dataclasses
 import io
+import os
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 import dcgan_mnist
 from common import cli
@@ -94,6 +98,35 @@ def test_interruption_outside_of_a_loop_has_no_traceback(capsys):
     assert isinstance(leaving.value, SystemExit)
     assert leaving.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(tmp_path):
+    program = tmp_path / "writes.py"
+    program.write_text(
+        "from common import cli\n@cli.one_line_errors\ndef main(argv=None):\n"
+        "    for _ in range(100_000):\n        print('a line', flush=True)\nmain()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
+def test_names_that_the_output_cannot_show(tmp_path):
+    program = tmp_path / "writes.py"
+    program.write_text(
+        "import os\nfrom common import cli\n@cli.one_line_errors\ndef main(argv=None):\n"
+        "    print(os.fsdecode(b'caf\\xe9'))\n    raise cli.UserError(os.fsdecode(b'caf\\xe9'))\nmain()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, program], capture_output=True, env=environment)
+    assert done.returncode == 2
+    assert done.stdout == b"caf\\udce9\n"
+    assert done.stderr == b"writes.py: error: caf\\udce9\n"
 
 
 def test_a_bug_is_not_hidden_behind_one_line():

@@ -187,22 +187,38 @@ def test_own_pictures_in_colour(tiny_flags, tiny_folder):
         assert file["images"].shape == (4, 32, 32, 3)
 
 
+class FakeRun:
+    """A run in which nothing happens but what it is told, with noise as its data."""
+
+    def __init__(self, discriminator_loss):
+        self.metrics = {"discriminator_loss": discriminator_loss}
+        self.data = dcgan_mnist.datasets.Images(*batch(), (), "noise")
+        self.told = []
+
+    def warn(self, kind, text):
+        self.told.append(kind)
+
+
 def test_trouble_is_told():
-    class FakeRun:
-        def __init__(self, discriminator_loss):
-            self.metrics = {"discriminator_loss": discriminator_loss}
-            self.data = dcgan_mnist.datasets.Images(*batch(), (), "noise")
-            self.told = []
-
-        def warn(self, kind, text):
-            self.told.append(kind)
-
     run = FakeRun(0.001)
     runs.Run.look_for_trouble(run, np.full((9, 28, 28, 1), 7, np.uint8))
     assert run.told == ["discriminator wins", "mode collapse"]
     run = FakeRun(1.0)
     runs.Run.look_for_trouble(run, batch()[0])
     assert run.told == []
+
+
+def test_classes_that_differ_do_not_hide_that_each_is_all_alike():
+    labels = np.repeat(np.arange(10), 10)
+    random = np.random.default_rng(0)
+    of_classes = random.integers(0, 256, (10, 8, 8, 1)).astype(np.uint8)
+    real = np.clip(of_classes[labels] // 2 + random.integers(0, 128, (100, 8, 8, 1)), 0, 255).astype(np.uint8)
+    run = FakeRun(1.0)
+    run.data = dcgan_mnist.datasets.Images(real, labels.astype(np.int32), tuple("0123456789"), "noise")
+    runs.Run.look_for_trouble(run, real, labels)
+    assert run.told == []
+    runs.Run.look_for_trouble(run, of_classes[labels], labels)
+    assert run.told == ["mode collapse"]
 
 
 def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoint(tiny_flags, capsys, monkeypatch):

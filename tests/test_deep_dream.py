@@ -3,7 +3,9 @@
 import dataclasses
 import io
 import json
+import os
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from keras import layers
 from PIL import Image, ImageCms
 
 import deep_dream
-from common import networks, photographs, pictures, tiles
+from common import cli, networks, photographs, pictures, tiles
 from deep_dream import Config
 
 QUICK = ["--steps", "2", "--octaves", "2"]
@@ -74,7 +76,7 @@ def make_step(network_path, config=None, **changes):
     network = networks.load(str(network_path), (-1.0, 1.0))
     weights = networks.chosen_layers(config.layers, network)
     features = networks.features(network.model, list(weights))
-    guides = deep_dream.guide_features(config, features, network.prepare)
+    guides = deep_dream.guide_features(None, features, network.prepare, [])
     return deep_dream.make_gradient_ascent_step(features, network.prepare, weights, [], guides, config)
 
 
@@ -90,8 +92,15 @@ def test_objective_against_closed_forms():
     value = deep_dream.objective([tf.constant(first)], [2.0], [0, 2], [None])
     assert float(value) == pytest.approx(2.0 * first[..., [0, 2]].mean())
     guide = random.standard_normal((7, 3))
-    value = deep_dream.objective([tf.constant(first)], [1.0], [], [tf.constant(guide)])
-    assert float(value) == pytest.approx((first.reshape(-1, 3) @ guide.T).max(axis=1).mean())
+    places = tf.Variable(first)
+    with tf.GradientTape() as tape:
+        value = deep_dream.objective([places], [1.0], [], [tf.constant(guide)])
+    agreement = first.reshape(-1, 3) @ guide.T
+    assert float(value) == pytest.approx(agreement.max(axis=1).mean())
+    expected = guide[agreement.argmax(axis=1)] / len(agreement)  # of the maximum: the feature that suits best
+    np.testing.assert_allclose(tape.gradient(value, places).numpy().reshape(-1, 3), expected)
+    value = deep_dream.objective([tf.constant(first)], [1.0], [0, 2], [tf.constant(guide[:, [0, 2]])])
+    assert float(value) == pytest.approx((first[..., [0, 2]].reshape(-1, 2) @ guide[:, [0, 2]].T).max(axis=1).mean())
 
 
 def test_weights_do_not_depend_on_a_layers_scale():
@@ -123,7 +132,8 @@ def test_coarse_structures_are_favoured_by_their_frequency():
     for cycles in (1, 4, 16, 32):
         for smoothing in (0.0, 0.5, 2.0):
             assert strength(cycles, smoothing) == pytest.approx(expected(cycles, smoothing), rel=1e-3)
-    assert abs(deep_dream.favour_coarse(tf.ones((33, 45, 3)), 0.7)).numpy().max() < 1e-3
+    for smoothing in (0.0, 0.7, 2.0):
+        assert abs(deep_dream.favour_coarse(tf.ones((33, 45, 3)), smoothing)).numpy().max() < 1e-3
 
 
 def test_strength_is_evened_out_and_zero_stays_zero():
@@ -165,6 +175,23 @@ def test_octaves_grow_by_their_scale_to_the_full_size(capsys):
     assert "left out the 1 smallest of 4 octaves: too small for the network" in capsys.readouterr().out
 
 
+def test_one_octave_that_shows_nothing_does_not_end_the_dream():
+    image = np.zeros((40, 60, 3), np.float32)
+
+    def step_at(heights):
+        def step(image, shift):
+            image += 0.1 * (image.shape[0] in heights)
+            return {"layer": 0.0}
+
+        return step
+
+    for heights in ({20}, {40}):
+        dreamt = deep_dream.dreamt_to_the_end(image, step_at(heights), [(20, 30), (40, 60)], 2, [0])
+        np.testing.assert_allclose(dreamt, 0.2, rtol=1e-5)
+    with pytest.raises(cli.UserError, match="no gradient on this picture"):
+        deep_dream.dreamt_to_the_end(image, step_at(()), [(20, 30), (40, 60)], 2, [0])
+
+
 # Networks
 
 
@@ -187,6 +214,16 @@ def test_a_normalisation_that_is_chosen_or_shared_is_not_folded(network_path):
         expected = keras.Model(model.inputs, [model.get_layer(name).output for name in names])(images)
         for one, other in zip(*map(keras.tree.flatten, (found(images), expected)), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_convolution_whose_output_an_operator_uses_too_is_not_folded(tmp_path):
+    images = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, padding="same", name="convolution")(images)
+    y = layers.BatchNormalization(name="normalization")(x)
+    model = keras.Model(images, layers.Activation("relu", name="sum")(x + y))
+    model.get_layer("normalization").moving_mean.assign([0.5, -0.5, 1.0, 2.0])
+    images = tf.random.stateless_uniform((1, 20, 20, 3), (0, 0), -1, 1)
+    np.testing.assert_allclose(networks.features(model, ["sum"])(images)[0], model(images)[0], atol=1e-5)
 
 
 def test_a_discriminator_of_one_size_and_grey_dreams_too(dream, tmp_path, capsys):
@@ -241,7 +278,7 @@ def test_default_layers_exist():
     for name, chosen in deep_dream.DEFAULT_LAYERS.items():
         if name in networks.NETWORKS:
             model = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(None, None, 3))
-            assert networks.chosen_layers(chosen, networks.Network(name, model, None))
+            assert networks.chosen_layers(chosen, networks.Network(name, name, Path(), model, None))
 
 
 def test_the_network_in_the_box(capsys):
@@ -250,6 +287,8 @@ def test_the_network_in_the_box(capsys):
     assert "python get_ckpt.py" in capsys.readouterr().out
     assert network.layer_shapes["classes"][-1] == 10
     deep_dream.main(["--max_size", "64", *QUICK, "--name", "box"])
+    settings = json.loads(Path("outputs/deep_dream/box/config.json").read_text())["settings"]
+    assert (settings["model"], settings["layers"]) == ("box", "classes=1,block7=1")  # whatever "auto" means later
     assert pixels_of("outputs/deep_dream/box/dream.png").shape == (427, 640, 3)
 
 
@@ -388,6 +427,16 @@ def test_alpha_and_colour_profile_are_kept(dream, picture_path, tmp_path):
         assert image.info["icc_profile"] == SRGB
 
 
+def test_a_profile_of_greys_is_used_and_dropped(tmp_path):
+    lightness = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()  # any that is none of colours
+    grey = np.random.default_rng(0).integers(0, 256, (20, 30, 2), np.uint8)
+    Image.fromarray(grey, "LA").save(tmp_path / "grey.png", icc_profile=lightness)
+    found = photographs.read(tmp_path / "grey.png")
+    assert found.icc_profile is None
+    assert np.array_equal(found.alpha, grey[..., 1])
+    assert np.array_equal(found.pixels, np.repeat(grey[..., :1], 3, axis=-1))
+
+
 def test_a_profile_of_another_kind_of_colour_is_used_and_dropped(picture_path, tmp_path):
     (tmp_path / "print.jpg").write_bytes(saved(Image.open(picture_path), "JPEG", "CMYK", icc_profile=SRGB).read())
     assert photographs.read(tmp_path / "print.jpg").icc_profile is None  # a damaged one: it is not of CMYK
@@ -441,6 +490,43 @@ def test_every_picture_of_a_folder(dream, tmp_path, capsys):
     plain = dream("--input_folder", folder, name="plain", image_path=None)
     assert np.array_equal(pixels_of(plain / "frames/0.png"), pixels_of(made / "frames/0.png"))
     assert not np.array_equal(pixels_of(plain / "frames/2.png"), blended)
+
+
+def test_pictures_whose_names_differ_in_their_ending_alone(dream, tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for name in ("a.png", "a.jpg", "b.png"):
+        Image.fromarray(photographs.bundled().pixels).resize((50, 30)).save(folder / name)
+    made = dream("--input_folder", folder, image_path=None)
+    assert sorted(path.name for path in (made / "frames").iterdir()) == ["a.jpg.png", "a.png.png", "b.png"]
+
+
+def test_a_picture_without_gradient_is_left_out_of_a_folder(tmp_path, capsys):
+    images = keras.Input((None, None, 3))
+    keras.Model(images, layers.Conv2D(4, 3, use_bias=False, activation="relu", name="seen")(images)).save("seen.keras")
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    Image.new("RGB", (40, 30)).save(folder / "0.png")  # black: 0 in the network's range
+    Image.fromarray(photographs.bundled().pixels).resize((40, 30)).save(folder / "1.png")
+    flags = ["--model", "seen.keras", "--input_range", "0", "1", "--input_folder", str(folder), "--name", "a"]
+    deep_dream.main([*flags, *QUICK])
+    assert [path.name for path in Path("outputs/deep_dream/a/frames").iterdir()] == ["1.png"]
+    assert "left out these layers have no gradient on this picture" in capsys.readouterr().out
+
+
+def test_a_gif_has_so_many_frames_at_most(dream, monkeypatch):
+    monkeypatch.setattr(photographs, "MOST_FRAMES", 3)
+    folder = dream("--zoom", 5)
+    with Image.open(folder / "zoom.gif") as gif:
+        assert gif.n_frames == 3
+    assert len(list((folder / "zoom").iterdir())) == 5
+
+
+def test_a_name_that_is_not_utf8(dream, picture_path):
+    strange = picture_path.with_name(os.fsdecode(b"caf\xe9.png"))
+    picture_path.rename(strange)
+    with Image.open(dream(image_path=strange) / "dream.png") as image:
+        assert image.text["image_path"].endswith("caf?.png")
 
 
 # Bad input
@@ -510,7 +596,7 @@ def test_files_that_are_no_pictures(damage, picture_path, network_path, refusal_
     assert not Path("outputs").exists()
 
 
-@pytest.mark.parametrize("kind", ["words", "cut", "not pictures", "two inputs", "no layers", "directory"])
+@pytest.mark.parametrize("kind", ["words", "cut", "not pictures", "two inputs", "no layers", "no places", "directory"])
 def test_files_that_are_no_networks_of_pictures(kind, network_path, refusal_of):
     path, words = Path("bad.keras"), "not a network of pictures"
     if kind == "words":
@@ -520,6 +606,11 @@ def test_files_that_are_no_networks_of_pictures(kind, network_path, refusal_of):
     elif kind == "two inputs":
         inputs = [keras.Input((8, 8, 3)) for _ in range(2)]
         keras.Model(inputs, layers.Add()(inputs)).save(path)
+    elif kind == "no places":
+        inputs = keras.Input((28, 28, 1))
+        keras.Model(inputs, layers.Dense(1)(layers.Flatten()(inputs))).save(path)
+        words = "has no layer that keeps places"
+        assert words in refusal_of(deep_dream, "--model", path, "--list_layers")
     elif kind == "cut":
         path.write_bytes(network_path.read_bytes()[:9000])
         words = "not a whole Keras file"
@@ -556,3 +647,15 @@ def test_another_picture_than_the_dream_was_made_from(dream, picture_path, refus
     dream()
     Image.new("RGB", (40, 40), "red").save(picture_path)
     assert "was made from another picture" in refusal_of(deep_dream, "--resume", "latest")
+
+
+def test_another_network_or_guide_than_the_dream_was_begun_with(dream, picture_path, network_path, refusal_of):
+    for name in ("network.keras", "guide.png"):
+        Path(name).write_bytes((network_path if name == "network.keras" else picture_path).read_bytes())
+    dream("--model", "network.keras", "--guide", "guide.png")
+    deep_dream.main(["--resume", "latest"])
+    Image.new("RGB", (40, 40), "red").save("guide.png")
+    assert "was made with another guide" in refusal_of(deep_dream, "--resume", "latest")
+    with zipfile.ZipFile("network.keras", "a") as archive:
+        archive.writestr("more", "anything")
+    assert "was made with another network" in refusal_of(deep_dream, "--resume", "latest")

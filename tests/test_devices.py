@@ -6,10 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from common import devices
 
 ROOT = Path(__file__).parent.parent
 
@@ -121,3 +125,19 @@ def test_two_workers_train_a_run_and_go_on_with_it(tiny_flags):
             ]
     assert len(rows["alone"]) == 3
     np.testing.assert_allclose(rows["workers"], rows["alone"], rtol=0.05)  # rounding grows over 186 steps
+
+
+@pytest.mark.parametrize(
+    ("cluster", "task", "expected"),
+    [
+        ({"worker": ["a:1", "b:1"]}, ("worker", 0), True),
+        ({"worker": ["a:1", "b:1"]}, ("worker", 1), False),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, ("chief", 0), True),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, ("worker", 0), False),
+    ],
+)
+def test_one_machine_alone_writes(cluster, task, expected):
+    spec = tf.train.ClusterSpec(cluster)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(spec, task_type=task[0], task_id=task[1])
+    strategy = types.SimpleNamespace(cluster_resolver=resolver)
+    assert devices.Device(strategy, False, "").is_chief == expected

@@ -311,14 +311,20 @@ def test_a_picture_that_cannot_be_written_is_told_in_one_line_and_leaves_nothing
     write = {
         "png": lambda path: pictures.save_png(path, noise),
         "gif": lambda path: pictures.save_gif(path, [noise, noise[::-1]]),
-        "curves": lambda path: pictures.save_curves(path, Path("metrics.csv")),
+        "curves": lambda path: pictures.save_curves(path, [Path("metrics.csv")]),
     }
     with limited_file_size(2000), pytest.raises(cli.UserError, match="cannot write picture: file too large"):
         write[kind](Path("picture"))
     assert names() == ["metrics.csv"]
 
 
+def test_letters_of_other_scripts_are_drawn():
+    pages = [pictures.page(letter, "") for letter in "éЖλ\N{REPLACEMENT CHARACTER}\uffff"]
+    drawn = {page.tobytes() for page in pages}
+    assert len(drawn) == 5  # and not the same empty box for each
+
+
 def test_curves_of_no_rows_are_not_drawn():
     Path("metrics.csv").write_text("epoch,step,seconds,images_per_second,loss\n")
-    pictures.save_curves(Path("curves.png"), Path("metrics.csv"))
+    pictures.save_curves(Path("curves.png"), [Path("metrics.csv")])
     assert names() == ["metrics.csv"]

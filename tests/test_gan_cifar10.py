@@ -109,6 +109,18 @@ def test_spectral_normalization_bounds_every_kernel():
         assert np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2) == pytest.approx(1, abs=0.1)
 
 
+def test_spectral_normalization_in_mixed_precision_keeps_weights_and_logits_in_float32():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    networks, step = make(classes=4, normalization="spectral", gradient_penalty=10.0, precision="mixed_bfloat16")
+    labels = np.arange(16, dtype=np.int32) % 4
+    losses = step(batch()[0], labels, tf.constant(0, tf.int64))
+    assert {value.dtype for value in losses.values()} == {tf.float32}
+    assert networks["discriminator"].output.dtype == "float32"
+    kernels = [v.numpy() for v in networks["discriminator"].trainable_variables if v.path.endswith("kernel")]
+    rounded = [np.mean(it == tf.cast(tf.cast(it, tf.bfloat16), tf.float32)) for it in kernels]
+    assert max(rounded) < 0.1
+
+
 def test_mirrored_images():
     images = tf.constant(batch()[0], tf.float32)
     chance = tf.constant([0.2, 0.8] * 8, shape=(16, 1, 1, 1))
@@ -248,6 +260,7 @@ def test_few_pictures_are_warned_of(tiny_folder, capsys):
         (["--label", "frog"], "--label: chooses what --sample"),
         (["--normalization", "layer"], "--normalization"),
         (["--gradient_penalty", "-1"], "must lie between 0 and 1000"),
+        (["--gradient_penalty", "1"], "take --normalization spectral or none"),
         (["--data", "cifar"], "there is no such folder"),
     ],
 )

@@ -81,6 +81,27 @@ def test_signal_in_the_middle_of_an_epoch(tiny_flags, monkeypatch, capsys, numbe
     assert_equal_runs(folder / "straight", folder / "cut")
 
 
+def test_signal_after_the_last_step(tiny_flags, monkeypatch, capsys):
+    """Nothing is lost, and the exit status tells of it."""
+    save_model = dcgan_mnist.runs.checkpoints.save_model
+
+    def save_and_interrupt(path, model):
+        save_model(path, model)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as leaving:
+        patch.setattr(
+            dcgan_mnist.runs.checkpoints, "save_model", lambda *them: patch.undo() or save_and_interrupt(*them)
+        )
+        dcgan_mnist.main([*tiny_flags, "--name", "late"])
+    assert leaving.value.code == 143
+    folder = Path("outputs/dcgan_mnist/late")
+    assert (folder / "checkpoints/step_00000093.npz").exists()
+    assert (folder / "generator.keras").exists()
+    assert (folder / "discriminator.keras").exists()
+    assert (folder / "samples.gif").exists()
+
+
 def test_files_after_the_checkpoint_are_taken_back(tiny_flags):
     """As after a kill -9: metrics and grids are ahead of the last checkpoint, and a row is torn."""
     folder = Path("outputs/dcgan_mnist")

@@ -60,6 +60,12 @@ def test_files_and_folders_in_the_order_given_and_of_the_alphabet():
     assert whole(load(last, "folder")) == "lastfirst second "
 
 
+def test_encodings_whose_every_text_has_zero_bytes():
+    Path("folder").mkdir()
+    Path("folder/a.txt").write_bytes("déjà vu\n".encode("utf-16-le") * 100)
+    assert whole(load("folder", encoding="utf-16-le")) == "déjà vu\n" * 100
+
+
 def test_rare_characters_become_unknown():
     data = load(write("a.txt", "aaaabbbbcd"), min_count=2)
     assert data.alphabet.characters == "ab" + text.UNKNOWN
@@ -206,10 +212,10 @@ def test_a_file_that_changes_while_it_is_read(monkeypatch):
 
 
 def test_without_a_text_pythons_own_library(monkeypatch):
-    monkeypatch.setattr(text.sysconfig, "get_paths", lambda: {"stdlib": "library"})
-    write("library/this.py", "import that\n")
-    write("library/test/test_this.py", "no\n")
-    write("library/site-packages/other.py", "no\n")
+    monkeypatch.setattr(text.sysconfig, "get_paths", lambda: {"stdlib": "test/library"})  # wherever it lies
+    write("test/library/this.py", "import that\n")
+    write("test/library/test/test_this.py", "no\n")
+    write("test/library/site-packages/other.py", "no\n")
     data = text.load((), "utf-8", 1, Path("texts"))
     assert whole(data) == "import that\n"
     assert data.name == "Python's standard library"

@@ -3,14 +3,16 @@
 All train on the same text, of which the last tenth validates, in one process, in turns of some seconds, each on a clock
 of its own, so that a noisy machine is noisy for all. Ours is the default network and schedule; the tutorial's is built
 here from its description (https://www.tensorflow.org/text/tutorials/text_generation): one GRU of 1,024, batches of 64
-sequences of 100 characters in random order, Adam. PyTorch's is nn.LSTM of our size, on our windows, with Adam, its
+sequences of 100 characters in random order, Adam. PyTorch's is nn.LSTM of our width, on our windows, with Adam, its
 step size constant and without averaging: what one would write first. The loss of each is measured in the same way: the
 state is carried through the whole last tenth, which is read as 32 parts at once.
 
 Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/compare_char_rnn.json and .png; may
 be interrupted, and goes on where it was.
 
-    python -m benchmarks.compare_char_rnn --train tinyshakespeare.txt --minutes 60
+    python -m benchmarks.compare_char_rnn --train tinyshakespeare.txt --minutes 10
+    python -m benchmarks.compare_char_rnn --train tinyshakespeare.txt --minutes 60 --width 512 --dropout 0.5 \\
+        --learning_rate 6e-3
 """
 
 import argparse
@@ -237,8 +239,14 @@ def main(argv=None):
     parser.add_argument("--train", required=True, help="the text")
     parser.add_argument("--minutes", type=float, default=60, help="of training for each (%(default)s)")
     parser.add_argument("--every", type=float, default=2, help="minutes between two validations (%(default)s)")
+    settings = ("width", "dropout", "learning_rate")
+    for name in settings:
+        default = getattr(char_rnn.Config, name)
+        parser.add_argument(f"--{name}", type=type(default), default=default, help="ours (%(default)s)")
     arguments = parser.parse_args(argv)
-    config = char_rnn.Config(minutes=arguments.minutes, precision="float32")
+    chosen = {name: getattr(arguments, name) for name in settings}
+    config = char_rnn.Config(minutes=arguments.minutes, precision="float32", **chosen)
+    cli.check_values(config)
     data = text.load([arguments.train], "utf-8", 1, quality.FOLDER / "texts")
     contenders = [ours(data, config), tutorial(data), pytorch(data, config)]
     whole = arguments.minutes * 60
@@ -250,7 +258,8 @@ def main(argv=None):
                 if contender.seconds >= min(last + arguments.every * 60, whole):
                     contender.measure()
     points = [point for contender in contenders for point in contender.points]
-    quality.write_json("compare_char_rnn", {"minutes": arguments.minutes, "text": data.name, "points": points})
+    result = {"minutes": arguments.minutes, "text": data.name, "ours": chosen, "points": points}
+    quality.write_json("compare_char_rnn", result)
     draw(contenders, quality.FOLDER / "compare_char_rnn.png")
     print(f"written to {quality.FOLDER / 'compare_char_rnn.json'} and .png")
 

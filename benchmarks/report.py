@@ -252,11 +252,14 @@ def comparison_vae(result: dict) -> list[str]:
 def text_comparison(result: dict) -> list[str]:
     """Return the section on char_rnn.py against the tutorial's network and PyTorch's LSTM."""
     names = list(dict.fromkeys(point["contender"] for point in result["points"]))
+    flags = " ".join(
+        f"--{name} {value}" for name, value in {"minutes": f"{result['minutes']:g}", **result["ours"]}.items()
+    )
     lines = [
         "## char_rnn.py against TensorFlow's tutorial and PyTorch's LSTM",
         "",
-        f"`python -m benchmarks.compare_char_rnn --minutes {result['minutes']:g}`: all in one process, in turns, each",
-        f"on its own clock; validation loss on the last tenth of {Path(result['text']).name}, in nats a character, the",
+        f"`python -m benchmarks.compare_char_rnn {flags}`: all in one process, in turns, each on",
+        f"its own clock; validation loss on the last tenth of {Path(result['text']).name}, in nats a character, the",
         "state carried through all of it. nanoGPT publishes 1.4697 for a transformer trained on a GPU.",
         "",
         "![validation loss over minutes](compare_char_rnn.png)",

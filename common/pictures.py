@@ -82,7 +82,7 @@ def grid(images: np.ndarray, columns: int, row_names: Sequence[str] = ()) -> np.
     sheet = sheet.astype(np.uint8)
     if not row_names:
         return sheet
-    font = ImageFont.load_default(size=16)
+    font = _font(14)
     margin = Image.new("RGB", (12 + int(max(map(font.getlength, row_names))), sheet.shape[0]), (32, 32, 32))
     draw = ImageDraw.Draw(margin)
     for row, name in enumerate(row_names[:rows]):
@@ -97,7 +97,7 @@ def table(images: np.ndarray, column_names: list[str], row_names: list[str], mar
     """
     rows, columns = images.shape[:2]
     sheet = grid(images.reshape(rows * columns, *images.shape[2:]), columns)
-    font = ImageFont.load_default(size=16)
+    font = _font(14)
     width = 20 + max(
         sheet.shape[1] + int(max(map(font.getlength, row_names))),
         int(sheet.shape[1] / columns * (columns - 0.5) + max(map(font.getlength, column_names))),

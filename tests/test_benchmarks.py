@@ -1,12 +1,15 @@
 """The yardstick itself: the Fréchet distance against closed forms, and the classes that it counts."""
 
+import types
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 import get_ckpt
-from benchmarks import compare_vae, quality, report
-from common import cli, datasets
+from benchmarks import compare_vae, quality, race, report, train_dream_network
+from common import cli, datasets, networks
 
 
 def test_distance_of_equal_gaussians_is_zero():
@@ -94,3 +97,38 @@ def test_report_of_the_autoencoders():
     ]
     lines = report.comparison_vae({"minutes": 1.0, "points": points})
     assert lines[-1] == "After 1 minutes each, ours is 29.5 nats above the tutorial's."
+
+
+def test_samples_that_cannot_be_judged(refusal_of):
+    def save(images):
+        np.savez("samples.npz", images=images)
+
+    digits = datasets.load("digits", 28).images
+    save(digits[:100])
+    flags = ["--samples", "samples.npz", "--data", "digits"]
+    assert "holds 100 images; a distance needs 200" in refusal_of(quality, *flags)
+    save(np.repeat(digits[:300], 3, axis=-1))
+    assert "samples.npz: are colour, unlike scikit-learn's small digits" in refusal_of(quality, *flags)
+    assert "--inception_count 0: must be at least 200" in refusal_of(quality, *flags, "--inception_count", 0)
+    assert "samples.npz: " in refusal_of(quality, "--samples", "nowhere/samples.npz")
+
+
+def test_a_race_too_short_for_pictures_is_drawn():
+    contender = types.SimpleNamespace(
+        name="fast",
+        shown={},
+        points=[{"seconds": 5.0, "frechet_distance": 9.0}, {"seconds": 9.0, "frechet_distance": 8.0}],
+    )
+    race.draw([contender], 1.0, Path("race.png"))
+    assert Path("race.png").stat().st_size > 0
+
+
+def test_a_network_in_the_box_is_not_written_over_without_training(refusal_of):
+    before = networks.BOX.read_bytes()
+    assert "--epochs 0: must be at least 1" in refusal_of(train_dream_network, "--epochs", 0)
+    assert networks.BOX.read_bytes() == before
+
+
+def test_a_package_that_is_missing_is_named():
+    with pytest.raises(cli.UserError, match="no_such_package is not installed: pip install -r"):
+        quality.needed("no_such_package")

@@ -242,3 +242,16 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoint(tin
     assert message.count("\n") == 1
     kept = sorted(path.name for path in Path("outputs/dcgan_mnist/nan/checkpoints").iterdir())
     assert kept == ["step_00000010.npz", "step_00000020.npz"]
+
+
+def test_losses_and_grids_for_tensorboard(tiny_flags):
+    dcgan_mnist.main([*tiny_flags, "--tensorboard", "--name", "board"])
+    (path,) = Path("outputs/dcgan_mnist/board/tensorboard").iterdir()
+    found = {}
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
+    assert sorted(found) == ["discriminator_loss", "generator_loss", "samples"]
+    metrics = np.genfromtxt("outputs/dcgan_mnist/board/metrics.csv", delimiter=",", names=True)
+    assert found["generator_loss"][50] == pytest.approx(float(metrics["generator_loss"]))
+    assert sorted(found["samples"]) == [0, 20, 40, 60, 80, 93]

@@ -152,7 +152,7 @@ def test_it_is_fetched_once(place, publish, said):
 def test_another_model(place, publish, said, monkeypatch):
     _, requests = publish(body(GOOD))
     monkeypatch.setitem(get_ckpt.NETWORKS, "MobileNetV2", get_ckpt.Network("mobile/small.h5", len(GOOD), ""))
-    said("--model", "MobileNetV2")
+    assert said("--model", "MobileNetV2")[-1] == f"{NEXT} --model MobileNetV2"
     assert (place.parent / "small.h5").read_bytes() == GOOD
     said("--model", "MobileNetV2", "--force")  # only the size says that it is right
     assert [request.path for request in requests] == ["/mobile/small.h5"] * 2

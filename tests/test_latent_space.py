@@ -1,6 +1,7 @@
 """Latents that are drawn for people to look at, and the ways between them."""
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from common import latent_space
@@ -32,3 +33,21 @@ def test_axes_move_one_latent_at_a_time():
     for axis in range(3):
         np.testing.assert_allclose(latents[axis, :, axis], [-3, -1.5, 0, 1.5, 3])
         assert (np.delete(latents[axis], axis, axis=-1) == 0).all()
+
+
+def test_codes_are_drawn_from_the_mixture():
+    means = np.array([[0.0, 0.0], [10.0, -10.0]])
+    covariances = np.array([[[1.0, 0.8], [0.8, 1.0]], [[4.0, 0.0], [0.0, 0.25]]])
+    codes = latent_space.draw_from_mixture([0.25, 0.75], means, covariances, count=20_000, seed=0)
+    assert codes.dtype == np.float32
+    second = codes[:, 0] > 5
+    assert second.mean() == pytest.approx(0.75, abs=0.01)
+    for rows, mean, covariance in zip((codes[~second], codes[second]), means, covariances, strict=True):
+        np.testing.assert_allclose(rows.mean(axis=0), mean, atol=0.06)
+        np.testing.assert_allclose(np.cov(rows, rowvar=False), covariance, atol=0.12)
+
+
+def test_a_mixture_of_a_single_code():
+    mixture = latent_space.fit_mixture(np.array([[1.0, -2.0, 3.0]], np.float32), seed=0)
+    codes = latent_space.draw_from_mixture(**mixture, count=100, seed=0)
+    np.testing.assert_allclose(codes.mean(axis=0), [1.0, -2.0, 3.0], atol=0.02)

@@ -189,7 +189,7 @@ def save_curves(path: Path, tables: Sequence[Path]) -> None:
         with table.open(newline="") as file:
             for row in csv.DictReader(file):
                 for name in row.keys() - {"epoch", "step", "seconds"}:
-                    if not name.endswith("_per_second"):
+                    if not name.endswith(("_per_second", "_bits")):  # bits are nats in another unit
                         curves.setdefault(name, []).append((int(row["step"]), float(row[name])))
     if not curves:
         return

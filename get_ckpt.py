@@ -43,10 +43,10 @@ def show_networks() -> None:
     print(f"{'model':<12} {'MB':>5}  file in {downloads.keras_cache('models')}")
     for name, network in NETWORKS.items():
         here, part = "not here", files.partial(network.path)
-        if os.access(network.path, os.F_OK):
+        if files.exists(network.path):
             wrong = downloads.fault(network.path, network.digest)
             here = f"not the published file: {wrong}" if wrong else f"here, {'MD5' if network.md5 else 'size'} right"
-        elif os.access(part, os.F_OK):
+        elif files.exists(part):
             here = f"{part.stat().st_size / 1e6:.1f} MB of it here"
         print(f"{name:<12} {network.size / 1e6:>5.1f}  {network.path.name} ({here})")
 
@@ -59,7 +59,7 @@ def find(source: str, network: Network) -> str | Path:
         is_file = source.partition("?")[0].endswith(".h5")
         return source if is_file else f"{source.rstrip('/')}/{network.path.name}"
     place = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for unknown users
-    if os.access(place, os.F_OK) and place.is_dir():
+    if files.exists(place) and place.is_dir():
         return next(place.rglob(network.path.name), place / network.path.name)
     return place
 
@@ -67,7 +67,7 @@ def find(source: str, network: Network) -> str | Path:
 def obtain(network: Network, source: str, force: bool) -> None:
     """Put a network's file in its place, unless it is there."""
     path = network.path
-    if os.access(path, os.F_OK) and not force:
+    if files.exists(path) and not force:
         if wrong := downloads.fault(path, network.digest):
             raise cli.UserError(f"{path} is not the published file ({wrong}); --force replaces it")
         print("it is here already")

@@ -562,7 +562,7 @@ def evaluate(config: Config, networks: Networks, generator, run: stored.StoredRu
     print(f"  {'this run':60} {-bound:.2f} ± {result['standard_error']:.2f}")
     if classes:
         print("  (of images given their classes, which is up to log of the number of classes better than without)")
-    elif result["binarization"] == "dynamic" and test.name.startswith("MNIST") and config.image_size == 28:
+    elif result["binarization"] == "dynamic" and test.is_mnist:
         for name, figure in PUBLISHED_FIGURES.items():
             print(f"  {name:60} {figure:.2f}")
 

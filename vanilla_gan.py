@@ -346,7 +346,7 @@ def evaluate(config: Config, generator, run: stored.StoredRun) -> None:
     print(f"  {'this run':25} {result['log_likelihood']:.1f} ± {result['standard_error']:.1f}  ({test.name})")
     if not set(SIGMAS[[0, -1]].round(3).tolist()).isdisjoint(result["sigma"]):
         print(f"  at least: wider or narrower windows than {SIGMAS[0]} to {SIGMAS[-1]} were not tried")
-    if test.images.shape[1:] != (28, 28, 1) or not test.name.startswith("MNIST"):
+    if not test.is_mnist:
         print("  (not comparable with published figures, which are those of MNIST)")
         return
     for name, figure in PAPER_FIGURES.items():

@@ -166,9 +166,9 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
         raise UserError(_first_sentence(report.getvalue())) from None
     if unknown:
         raise UserError(_unknown_flag(config_class, unknown[0]))
-    given = {word.replace("-", "_") for word in (sys.argv[1:] if argv is None else argv) if word.startswith("--")}
+    given = {_flag(word) for word in (sys.argv[1:] if argv is None else argv) if word.startswith("--")}
     for field in dataclasses.fields(config):
-        if getattr(config, field.name) == () and f"__{field.name}" in given:
+        if getattr(config, field.name) == () and field.name in given:
             raise UserError(f"--{field.name}: name at least one file")  # as where a shell's pattern fits none
     check_values(config)
     return config
@@ -219,11 +219,16 @@ def _rules(config_class: type) -> dict[str, tuple]:
 def _unknown_flag(config_class: type, word: str) -> str:
     if not word.startswith("-"):
         return f"what is {word!r}? Settings are given as --name value; --help lists them"
-    flag = word.lstrip("-").split("=")[0].replace("-", "_")
+    flag = _flag(word)
     flags = [field.name.rstrip("_") for field in dataclasses.fields(config_class)]  # from_ is --from
     nearest = difflib.get_close_matches(flag, flags, n=1)
     advice = f"did you mean --{nearest[0]}?" if nearest else "--help lists them"
     return f"unknown flag {word.split('=')[0]}; {advice}"
+
+
+def _flag(word: str) -> str:
+    """The flag in a word such as --image-size=28, as its field is called."""
+    return word.lstrip("-").split("=")[0].replace("-", "_")
 
 
 def _first_sentence(report: str) -> str:

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-import os
 import pickle
 import tarfile
 import tempfile
@@ -17,7 +16,7 @@ from PIL import Image, ImageOps
 
 from common import downloads
 from common.cli import UserError, progress
-from common.files import read_npz, told_in_one_line
+from common.files import exists, read_npz, told_in_one_line
 
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
@@ -63,6 +62,11 @@ class Images:
             "class_names": self.class_names,
             "digest": self.digest,
         }
+
+    @property
+    def is_mnist(self) -> bool:
+        """Whether these are MNIST's images at their own size, for which figures are published."""
+        return self.name.startswith("MNIST ") and self.images.shape[1:] == (28, 28, 1)
 
     def steps(self, config) -> int:
         """Return how many batches make an epoch. Raises UserError if there is not even one."""
@@ -166,7 +170,7 @@ def _cache() -> Path:
 
 def _mnist(split: str) -> Images:
     path = _cache() / "mnist.npz"
-    if not os.access(path, os.F_OK):  # Path.exists raises where a folder above may not be entered
+    if not exists(path):
         try:
             downloads.fetch(MNIST_URL, path, MNIST_SHA256)
         except UserError as error:
@@ -225,7 +229,7 @@ def _cifar10_folder() -> Path:
     """Where CIFAR-10 lies in Keras's cache: its older place or its newer one; downloaded into the older."""
     places = [_cache() / "cifar-10-batches-py", _cache() / "cifar-10-batches-py-target" / "cifar-10-batches-py"]
     for place in places:
-        if os.access(place, os.F_OK):
+        if exists(place):
             return place
     archive = _cache() / "cifar-10-python.tar.gz"
     try:
@@ -287,10 +291,10 @@ def _folder(data: str, image_size: int, channels: int) -> Images:
     """The user's own pictures; the folders directly in the folder `data` are classes if they hold all of them."""
     try:
         folder = Path(data).expanduser()
-        exists, is_folder = bool(data) and folder.exists(), folder.is_dir()
+        is_there, is_folder = bool(data) and folder.exists(), folder.is_dir()
     except (OSError, RuntimeError) as error:  # a name too long, the home of nobody
         raise UserError(f"--data {data}: {getattr(error, 'strerror', None) or error}") from None
-    if not exists:
+    if not is_there:
         raise UserError(f"--data {data}: there is no such folder")
     if not is_folder:
         raise UserError(f"--data {data}: is a file; give the folder that holds the pictures")

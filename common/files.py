@@ -107,6 +107,11 @@ def write_json(path: Path, content) -> None:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
+def exists(path: Path) -> bool:
+    """Whether there is something at `path`; False, too, where Path.exists raises: a closed folder, a name too long."""
+    return os.access(path, os.F_OK)
+
+
 @contextlib.contextmanager
 def told_in_one_line(path: Path) -> Iterator[None]:
     """Turn an OSError of writing `path` into a UserError that names it."""

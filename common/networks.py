@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from common import downloads
+from common import downloads, files
 from common.cli import UserError
 from common.published import NETWORKS
 
@@ -64,7 +63,7 @@ def load(model: str, input_range: tuple[float, float]) -> Network:
     Raises UserError if it is not there, not whole, or not a network of pictures.
     """
     if model == "auto":
-        if os.access(NETWORKS["InceptionV3"].path, os.F_OK):  # Path.exists raises where a folder cannot be read
+        if files.exists(NETWORKS["InceptionV3"].path):
             return _published("InceptionV3")
         print("InceptionV3 is not here, so this dreams with the small network in the box; for the full one:")
         print("    python get_ckpt.py")
@@ -96,7 +95,7 @@ def load(model: str, input_range: tuple[float, float]) -> Network:
 
 def _published(name: str) -> Network:
     published = NETWORKS[name]
-    if not os.access(published.path, os.F_OK):
+    if not files.exists(published.path):
         raise UserError(f"--model {name}: is not here; fetch it with: python get_ckpt.py --model {name}")
     if wrong := downloads.fault(published.path, published.digest):
         raise UserError(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -122,24 +121,18 @@ class StoredRun:
         errors: (N,). training_errors: those of the training pictures, to compare with; None if they are of another
         kind.
         """
-        known = np.sort(training_errors) if training_errors is not None else np.full(1, np.inf)
-        shares = np.searchsorted(known, errors) / len(known)
-        order = np.argsort(-errors)
-        rows = [
-            {
-                "file": str(paths[index]),
-                "squared_error": round(float(errors[index]), 3),
-                "training_pictures_with_less": round(float(shares[index]), 4),
-                "odd": bool(shares[index] >= ODD),
-            }
-            for index in order
-        ]
-        if training_errors is None:
-            rows = [{name: row[name] for name in ("file", "squared_error")} | {"odd": False} for row in rows]
+        is_comparable = training_errors is not None
+        shares = np.searchsorted(np.sort(training_errors), errors) / len(training_errors) if is_comparable else None
+        order, rows = np.argsort(-errors), []
+        for index in order:
+            row = {"file": str(paths[index]), "squared_error": round(float(errors[index]), 3)}
+            if is_comparable:
+                row["training_pictures_with_less"] = round(float(shares[index]), 4)
+            rows.append({**row, "odd": is_comparable and bool(shares[index] >= ODD)})
         files.write_json(self.generated / "reconstructions.json", rows)
         print("squared error   more than that of   file")
         for row in rows:
-            share = f"{row['training_pictures_with_less']:.1%} of training" if training_errors is not None else "-"
+            share = f"{row['training_pictures_with_less']:.1%} of training" if is_comparable else "-"
             print(f"{row['squared_error']:13.2f}   {share:>17}   {row['file']}{'   ODD' if row['odd'] else ''}")
         rows, order = rows[:MOST_ROWS], order[:MOST_ROWS]
         images = np.stack(list(columns.values()), axis=1)[order]
@@ -184,7 +177,7 @@ _TEXT = {("data", "characters"): int, ("data", "alphabet"): str}
 def _find(config_class: type, reference: str, output_dir: Path) -> Path:
     script = cli.script_name(config_class)
     if reference != "latest":
-        if not os.path.exists(Path(reference) / "config.json"):  # noqa: PTH110  # Path.exists fails on a name too long
+        if not files.exists(Path(reference) / "config.json"):
             raise UserError(f"{reference} holds no run: no config.json in it")
         path = Path(reference)  # of the link "latest" its target: the link moves when another run begins
         return path.parent / path.readlink() if path.is_symlink() else path

@@ -25,6 +25,7 @@ PIECE = 1 << 22  # bytes read at a time
 CODE_POINTS = 0x110000  # of Unicode
 FEW = 100_000  # characters; with fewer there is little to learn
 SUMS_LENGTH = 1_000_000  # characters in an epoch of sums
+WIDE = ("utf-16", "utf-32")  # encodings with several bytes for each character
 BINARY = "{}: looks like binary data, not text: it holds zero bytes"
 MOST_VALIDATED = 500_000  # characters, so that validating a large text does not take longer than training on it
 
@@ -281,12 +282,9 @@ def named(characters: str) -> str:
 def _files(paths: list[str], encoding: str, is_library: bool = False) -> list[Path]:
     """All files that `paths` mean; of folders those that are neither hidden nor binary, in alphabetic order.
 
-    encoding: in some, any text has the zero bytes by which binary files are told.
+    encoding: in those of WIDE any text has the zero bytes by which binary files are told.
     """
-    found, has_zeros = (
-        [],
-        encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32", "u16", "u32")),
-    )
+    found = []
     for given in paths:
         path = Path(given)
         try:
@@ -305,7 +303,8 @@ def _files(paths: list[str], encoding: str, is_library: bool = False) -> list[Pa
         inside = [
             it for it in inside if it.is_file() and not any(p.startswith(".") for p in it.relative_to(path).parts)
         ]
-        texts = [it for it in inside if is_library or has_zeros or not _is_binary(it)]
+        is_known_text = is_library or _codec(encoding).name.startswith(WIDE)
+        texts = [it for it in inside if is_known_text or not _is_binary(it)]
         if not texts:
             raise UserError(f"{given}: no text in it" + (f"; its {len(inside)} files are binary" if inside else ""))
         if len(texts) < len(inside):
@@ -323,14 +322,19 @@ def _is_binary(path: Path) -> bool:
     return b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
-def _pieces(files: list[Path], encoding: str) -> Iterator[str]:
-    """Yield the files' text in pieces, without byte order marks, all line ends as "\\n"."""
+def _codec(encoding: str) -> codecs.CodecInfo:
     try:
         codec = codecs.lookup(encoding)
         if not codec._is_text_encoding:
             raise LookupError
     except LookupError:
         raise UserError(f"--encoding {encoding}: Python knows no such encoding; utf-8 and latin-1 are common") from None
+    return codec
+
+
+def _pieces(files: list[Path], encoding: str) -> Iterator[str]:
+    """Yield the files' text in pieces, without byte order marks, all line ends as "\\n"."""
+    codec = _codec(encoding)
     for path in files:
         decoder = codec.incrementaldecoder()
         lines = io.IncrementalNewlineDecoder(decoder=None, translate=True)
@@ -343,7 +347,7 @@ def _pieces(files: list[Path], encoding: str) -> Iterator[str]:
                     try:
                         text = decoder.decode(read, final=not read)
                     except UnicodeDecodeError as error:
-                        if b"\0" in error.object and not codec.name.startswith(("utf-16", "utf-32")):
+                        if b"\0" in error.object and not codec.name.startswith(WIDE):
                             raise UserError(BINARY.format(path)) from None
                         offset = position + len(read) - len(error.object) + error.start
                         raise UserError(

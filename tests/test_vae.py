@@ -346,7 +346,7 @@ def test_what_the_networks_see(monkeypatch):
 # The command line
 
 
-def test_run_leaves_what_it_promises_and_something_can_be_made_with_it(capsys, tmp_path):
+def test_run_leaves_what_it_promises_and_something_can_be_made_with_it(capsys, tmp_path, monkeypatch):
     vae.main([*TINY_FLAGS, "--name", "a"])
     folder = Path("outputs/vae/a")
     for name in ("config.json", "samples.gif", "final.png", "encoder.keras", "generator.keras"):
@@ -376,6 +376,9 @@ def test_run_leaves_what_it_promises_and_something_can_be_made_with_it(capsys, t
     assert result["importance_weighted_bound"] > result["elbo"]
     assert f"{-result['importance_weighted_bound']:.2f} ± " in printed
     assert "86.76" not in printed  # of MNIST, which these are not
+    monkeypatch.setattr(vae.datasets.Images, "is_mnist", True)
+    vae.main(["--evaluate", "--evaluation_samples", "2"])
+    assert "86.76" in capsys.readouterr().out
 
 
 def test_classes_can_be_chosen_and_found(capsys, refusal_of, monkeypatch):

@@ -209,7 +209,7 @@ def test_logits_and_losses_are_float32_in_mixed_precision(loss, generator):
     assert {value.dtype for value in losses.values()} == {tf.float32}
 
 
-def test_run_leaves_what_it_promises_and_can_be_sampled_and_evaluated(capsys):
+def test_run_leaves_what_it_promises_and_can_be_sampled_and_evaluated(capsys, monkeypatch):
     vanilla_gan.main([*TINY_FLAGS, "--name", "a"])
     folder = Path("outputs/vanilla_gan/a")
     for name in ("config.json", "metrics.csv", "curves.png", "samples.gif", "final.png", "generator.keras"):
@@ -225,6 +225,9 @@ def test_run_leaves_what_it_promises_and_can_be_sampled_and_evaluated(capsys):
     assert f"{result['log_likelihood']:.1f} ± " in printed
     assert "not comparable with published figures" in printed
     assert "225 ± 2" not in printed
+    monkeypatch.setattr(vanilla_gan.datasets.Images, "is_mnist", True)
+    vanilla_gan.main(["--evaluate"])
+    assert "225 ± 2" in capsys.readouterr().out
 
 
 def test_two_epochs_and_two_resumed_equal_four():

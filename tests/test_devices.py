@@ -141,3 +141,18 @@ def test_one_machine_alone_writes(cluster, task, expected):
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(spec, task_type=task[0], task_id=task[1])
     strategy = types.SimpleNamespace(cluster_resolver=resolver)
     assert devices.Device(strategy, False, "").is_chief == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx2 avx512f", "float32"),
+        ("fpu avx512f avx512_bf16", "float32"),  # where TensorFlow is slower in bfloat16
+        ("fpu avx512f avx512_bf16 amx_bf16 amx_tile", "mixed_bfloat16"),
+    ],
+)
+def test_precision_that_suits_the_processor(flags, expected, monkeypatch):
+    monkeypatch.setattr(devices.Path, "exists", lambda path: True)
+    monkeypatch.setattr(devices.Path, "read_text", lambda path: f"processor\t: 0\nflags\t\t: {flags}\n")
+    assert devices._precision("auto", gpus=[])[0] == expected
+    assert devices._precision("float32", gpus=[])[0] == "float32"

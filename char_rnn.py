@@ -30,6 +30,7 @@ DEFAULT_STEPS = 8_000
 UNTIL_TIME_IS_UP = 10**9  # steps
 SHOWN = 800  # characters of a sample during training
 STREAMED = 25  # characters that are written at a time
+PAST = 256  # characters that are read before those that count, where a text is validated in parts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -299,13 +300,15 @@ def sample(read, write, config: Config, alphabet: text.Alphabet, length: int) ->
 
 
 def validate(read, numbers) -> float:
-    """Return the mean loss on a text, in nats a character, its state carried through all of it.
+    """Return the mean loss on a text, in nats a character, its state carried along.
 
     So that this is soon done, it is cut into up to 32 parts, each of at least 2,000 characters, which are read at once.
+    Each but the first is read from 256 characters before it, so that those it begins with have a past, too.
     """
     rows = max(1, min(32, len(numbers) // 2000))
-    losses, _ = read(numbers[: len(numbers) // rows * rows].reshape(rows, -1))
-    return float(losses.mean(dtype=np.float64))
+    length = (len(numbers) - 1 - PAST) // rows
+    losses, _ = read(np.stack([numbers[row * length : (row + 1) * length + PAST + 1] for row in range(rows)]))
+    return float(np.concatenate([losses[0], losses[1:, PAST:].ravel()]).mean(dtype=np.float64))
 
 
 def load(config: Config, alphabet: text.Alphabet | None = None, strict: bool = False) -> text.Text:

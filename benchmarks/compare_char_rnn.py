@@ -4,8 +4,8 @@ All train on the same text, of which the last tenth validates, in one process, i
 of its own, so that a noisy machine is noisy for all. Ours is the default network and schedule; the tutorial's is built
 here from its description (https://www.tensorflow.org/text/tutorials/text_generation): one GRU of 1,024, batches of 64
 sequences of 100 characters in random order, Adam. PyTorch's is nn.LSTM of our width, on our windows, with Adam, its
-step size constant and without averaging: what one would write first. The loss of each is measured in the same way: the
-state is carried through the whole last tenth, which is read as 32 parts at once.
+step size constant and without averaging: what one would write first. The loss of each is measured in the same way, by
+`char_rnn.validate`.
 
 Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/compare_char_rnn.json and .png; may
 be interrupted, and goes on where it was.
@@ -191,15 +191,12 @@ def pytorch(data: text.Text, config: char_rnn.Config) -> Contender:
         optimizer.step()
         return config.batch_size * config.window
 
-    def validate() -> float:
+    def read(numbers):
         network.eval()
-        numbers = data.validation[: len(data.validation) // 32 * 32].reshape(32, -1)
-        states, total = [torch.zeros(config.layers, 32, config.width) for _ in range(2)], []
+        states = [torch.zeros(config.layers, len(numbers), config.width) for _ in range(2)]
         with torch.no_grad():
-            for start in range(0, numbers.shape[1] - 1, 128):
-                losses, states = losses_of(numbers[:, start : start + 129], states)
-                total.append(losses.numpy())
-        return float(np.concatenate(total).mean())
+            losses, states = losses_of(numbers, states)
+        return losses.reshape(len(numbers), -1).numpy(), states
 
     def dump() -> dict:
         content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "states": carried_states}
@@ -213,7 +210,7 @@ def pytorch(data: text.Text, config: char_rnn.Config) -> Contender:
         optimizer.load_state_dict(content["optimizer"])
         carried_states[:] = content["states"]
 
-    return Contender("PyTorch's LSTM", step, validate, {}, dump, load)
+    return Contender("PyTorch's LSTM", step, lambda: char_rnn.validate(read, data.validation), {}, dump, load)
 
 
 def draw(contenders: list[Contender], path: Path) -> None:

@@ -145,6 +145,18 @@ def test_reading_at_once_in_windows_and_character_by_character_is_the_same(chang
         np.testing.assert_allclose(one, three, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [50, 3999, 4000, 20_011, 111_540])
+def test_validating_in_parts_counts_each_character_once_and_none_without_a_past(length):
+    def read(parts):  # a loss is the character's own number; where more should have been read before it, it is not one
+        targets, pasts = parts[:, 1:], np.arange(1, parts.shape[1])
+        last.append(targets.max())
+        return np.where(pasts >= np.minimum(targets, 256), targets, np.nan), None
+
+    last = []
+    assert char_rnn.validate(read, np.arange(length)) == pytest.approx((1 + last[0]) / 2)
+    assert last[0] >= length - 33  # all but what does not make a column
+
+
 def test_loss_against_the_entropy_of_guessing():
     logits, targets = tf.zeros((3, 4, 7)), tf.zeros((3, 4), tf.int32)
     assert float(char_rnn.mean_loss(logits, targets)) == pytest.approx(math.log(7))

@@ -242,8 +242,8 @@ def main(argv=None):
     quality.FOLDER.mkdir(parents=True, exist_ok=True)
     if arguments.octave_steps:
         result["activation"] = compare_activations(arguments.model, arguments.layers, arguments.octave_steps)
-    for part in result.values():
-        for name, value in part.items():
+    for part in ("step", "activation"):
+        for name, value in result.get(part, {}).items():
             print(f"{name:20} {value}")
     quality.write_json("compare_deep_dream", result)
 

@@ -14,10 +14,13 @@ Keras's network, trained anew for it, and Keras's way to enlarge images: not com
 
 import argparse
 import importlib
+import os
+import platform
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 from common import checkpoints, cli, datasets, files, networks, published
@@ -171,10 +174,19 @@ def needed(package: str):
         raise cli.UserError(f"{package} is not installed: pip install -r benchmarks/requirements.txt") from None
 
 
-def write_json(name: str, result) -> None:
-    """Keep a benchmark's result in outputs/benchmarks/."""
+def machine() -> str:
+    """Return what a figure was measured on: processor, cores, and versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    return f"{processor or platform.processor()}, {os.cpu_count()} cores; {versions}"
+
+
+def write_json(name: str, result: dict) -> None:
+    """Keep a benchmark's result, and what it was measured on, in outputs/benchmarks/."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    files.write_json(FOLDER / f"{name}.json", result)
+    files.write_json(FOLDER / f"{name}.json", {**result, "measured_on": machine()})
 
 
 if __name__ == "__main__":

@@ -1,27 +1,23 @@
 """Write docs/results.md from what the benchmarks left in outputs/benchmarks/.
 
-python -m benchmarks.report
+What is newer there is first taken over into docs/measured/, and its pictures into docs/; so a figure stays, with the
+machine that it was measured on, until its benchmark is run again.
+
+    python -m benchmarks.report
 """
 
 import itertools
 import json
-import os
-import platform
+import re
+import shutil
 from pathlib import Path
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.compare_dcgan import MILESTONE_IMAGES
 from benchmarks.quality import FOLDER
 
-
-def processor() -> str:
-    """Return what /proc/cpuinfo calls the processor, where there is one."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+DOCS = Path("docs")
 
 
 def seconds_to(distance: float, points: list[dict]) -> float:
@@ -335,34 +331,37 @@ def languages(result: dict) -> list[str]:
     return lines
 
 
+SECTIONS = {
+    "compare_dcgan": comparison,
+    "ablate_dcgan": ablation,
+    "speed": speed,
+    "tricks_vanilla": tricks,
+    "compare_cifar10": comparison_in_color,
+    "codes_autoencoder": nearest_codes,
+    "compare_deep_dream": dreams,
+    "compare_vae": comparison_vae,
+    "compare_char_rnn": text_comparison,
+    "speed_char_rnn": text_speed,
+    "arithmetic_char_rnn": arithmetic,
+    "classify_char_rnn": languages,
+}
+
+
 def main():
     """Write docs/results.md from all results that are there."""
-    machine = f"{processor()}, {os.cpu_count()} cores"
-    lines = [
-        "# Results",
-        "",
-        f"Made by `python -m benchmarks.report` from the benchmarks' own files, on {machine},",
-        f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}.",
-    ]
-    sections = {
-        "compare_dcgan": comparison,
-        "ablate_dcgan": ablation,
-        "speed": speed,
-        "tricks_vanilla": tricks,
-        "compare_cifar10": comparison_in_color,
-        "codes_autoencoder": nearest_codes,
-        "compare_deep_dream": dreams,
-        "compare_vae": comparison_vae,
-        "compare_char_rnn": text_comparison,
-        "speed_char_rnn": text_speed,
-        "arithmetic_char_rnn": arithmetic,
-        "classify_char_rnn": languages,
-    }
-    for name, section in sections.items():
-        path = FOLDER / f"{name}.json"
-        if path.exists():
-            lines += ["", *section(json.loads(path.read_text()))]
-    Path("docs/results.md").write_text("\n".join(lines) + "\n")
+    lines = ["# Results", "", "Made by `python -m benchmarks.report` from the benchmarks' own files."]
+    (DOCS / "measured").mkdir(parents=True, exist_ok=True)
+    for name, section in SECTIONS.items():
+        kept, fresh = (folder / f"{name}.json" for folder in (DOCS / "measured", FOLDER))
+        if fresh.exists():
+            shutil.copyfile(fresh, kept)
+        if kept.exists():
+            result = json.loads(kept.read_text())
+            lines += ["", *section(result), "", f"Measured on {result['measured_on']}."]
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", "\n".join(lines)):
+        if (FOLDER / picture).exists():
+            shutil.copyfile(FOLDER / picture, DOCS / picture)
+    (DOCS / "results.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

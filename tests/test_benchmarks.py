@@ -1,5 +1,6 @@
 """The yardstick itself: the Fréchet distance against closed forms, and the classes that it counts."""
 
+import shutil
 import types
 from pathlib import Path
 
@@ -88,6 +89,26 @@ def test_the_tutorials_autoencoder_is_as_large_as_the_tutorial_says_and_learns()
     contender.train(60.0)
     assert before == pytest.approx(-784 * np.log(2), rel=0.02)
     assert contender.further_figures()["test_elbo"] > before
+
+
+def test_a_figure_stays_with_its_machine_until_it_is_measured_again(monkeypatch):
+    def section(result):
+        return [f"{result['right']} right", "![a plot](plot.png)"]
+
+    monkeypatch.setattr(report, "SECTIONS", {"one": section, "other": section})
+    monkeypatch.setattr(quality, "machine", lambda: "the first machine")
+    quality.write_json("one", {"right": 1})
+    quality.write_json("other", {"right": 2})
+    (quality.FOLDER / "plot.png").write_bytes(b"drawn")
+    report.main()
+    assert Path("docs/plot.png").read_bytes() == b"drawn"
+    shutil.rmtree("outputs")  # another machine
+    monkeypatch.setattr(quality, "machine", lambda: "the second machine")
+    quality.write_json("other", {"right": 3})
+    report.main()
+    lines = Path("docs/results.md").read_text().splitlines()
+    told = [line for line in lines if "right" in line or "machine" in line]
+    assert told == ["1 right", "Measured on the first machine.", "3 right", "Measured on the second machine."]
 
 
 def test_report_of_the_autoencoders():

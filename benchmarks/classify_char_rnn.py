@@ -66,6 +66,15 @@ def bits(read, alphabet: text.Alphabet, sentences: list[str]) -> np.ndarray:
     return losses.sum(axis=1) / np.log(2)
 
 
+def most_confused(labels, found, languages: list[str]) -> str:
+    """Tell which language is most often taken for which other, given the languages' numbers, (sentences,)."""
+    wrong = confusion_matrix(labels, found, labels=range(len(languages)))
+    shown = wrong.sum(axis=1)
+    np.fill_diagonal(wrong, 0)
+    own, other = np.unravel_index(wrong.argmax(), wrong.shape)
+    return f"{wrong[own, other]} of {shown[own]} in {languages[own]} taken for {languages[other]}"
+
+
 @cli.one_line_errors
 def main(argv=None):
     """Train, classify, print and write the result."""
@@ -105,7 +114,7 @@ def main(argv=None):
                 "characters": length,
                 "networks": float((found == labels).mean()),
                 "naive_bayes": float((bayes.predict(shown) == labels).mean()),
-                "confusion": confusion_matrix(labels, found, labels=range(len(LANGUAGES))).tolist(),
+                "most_confused": most_confused(labels, found, list(LANGUAGES)),
             }
         )
         print(f"  {length} characters: {rows[-1]['networks']:.2%}, {rows[-1]['naive_bayes']:.2%}", flush=True)

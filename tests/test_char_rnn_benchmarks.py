@@ -49,6 +49,8 @@ def test_bits_of_sentences_are_those_of_each_alone():
 
 
 def test_report_of_languages():
-    row = {"characters": 5, "networks": 0.75, "naive_bayes": 0.5, "confusion": [[3, 1], [0, 4]]}
+    labels, found = np.repeat([0, 1], 4), np.array([0, 0, 1, 0, 1, 1, 1, 1])
+    confused = classify_char_rnn.most_confused(labels, found, ["Dutch", "German"])
+    row = {"characters": 5, "networks": 0.75, "naive_bayes": 0.5, "most_confused": confused}
     lines = report.languages({"languages": ["Dutch", "German"], "sentences": 8, "rows": [row]})
     assert lines[-1] == "| 5 | 75.0% | 50.0% | 1 of 4 in Dutch taken for German |"

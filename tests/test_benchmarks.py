@@ -42,6 +42,23 @@ def test_time_to_a_distance_is_interpolated():
     points = [{"seconds": seconds, "frechet_distance": distance} for seconds, distance in ((0, 99), (10, 40), (40, 10))]
     assert report.seconds_to(20, points) == pytest.approx(20)
     assert np.isnan(report.seconds_to(5, points))
+    assert report.seconds_to(60, points) == 10
+
+
+def test_report_of_the_race_tells_how_much_sooner():
+    def point(contender, seconds, images, distance):
+        times = {"seconds": seconds, "processor_seconds": 2 * seconds}
+        return {"contender": contender, **times, "images": images, "frechet_distance": distance, "class_entropy": 2.0}
+
+    rough = point("tutorial", 700.0, report.MILESTONE_IMAGES, 200.0)
+    points = [point("ours", 5.0, 1_000, 120.0), point("ours", 10.0, 2_000, 30.0), rough]
+    points += [point("tutorial", 800.0, 500_000, 60.0), point("tutorial", 900.0, 600_000, 80.0)]
+    lines = report.comparison({"floor": 2.0, "points": points})
+    assert "| tutorial, as far as it was trained | 900 | 1,800 | 600,000 | 80.00 | 40.0 |" in lines
+    assert (
+        "distance at its rough digits, 200.0 after 409,600 images and 700 s, ours reaches after 5 s: 140" in lines[14]
+    )
+    assert "best distance, 60.0 after 500,000 images and 800 s, ours reaches after 7 s: 113 times" in lines[15]
 
 
 def test_the_judge_tells_digits_from_noise_and_right_labels_from_wrong_ones():

@@ -23,7 +23,7 @@ from keras import layers
 from common import cli, datasets, devices, latent_space, pictures, runs, stored
 
 GRID_COLUMNS = 10
-DEFAULT_STEPS = 15_000
+DEFAULT_STEPS = 30_000
 FEW_PICTURES = 1_000
 PENALTY_EVERY = 16  # steps: lazy regularisation (Karras et al. 2020, arXiv:1912.04958, section 3.1)
 
@@ -53,17 +53,17 @@ class Config(cli.PictureConfig):
     label: Annotated[str, cli.MayChange] = ""
     """With --sample or --interpolate: the class to draw, for a run that was trained with --conditional."""
     epochs: Annotated[cli.Count, cli.MayChange] = 0
-    """Passes over the data; 0 for as many as make 15,000 steps: 20 over CIFAR-10."""
-    batch_size: cli.Positive = 64
-    """Images in a step."""
+    """Passes over the data; 0 for as many as make 30,000 steps: 20 over CIFAR-10."""
+    batch_size: cli.Positive = 32
+    """Images in a step; DCGAN's 128, Miyato et al.'s 64."""
     latent_dim: cli.Positive = 64
     """Numbers from which an image is made."""
     generator_width: cli.Positive = 64
     """Channels of the generator's last hidden layer, twice as many at lower resolutions."""
     discriminator_width: cli.Positive = 32
     """Channels of the discriminator's first layer; twice, then four times as many at lower resolutions."""
-    learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 5e-4
-    """Adam's step size for both networks."""
+    learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 3e-4
+    """Adam's step size for both networks; DCGAN and Miyato et al. take 2e-4."""
     average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.999
     """How slowly the averaged generator, from which we sample, follows the trained one; 0 for no average."""
 

@@ -83,10 +83,10 @@ def test_gradient_penalty_of_a_score_whose_gradient_is_known():
 
 
 def test_gradient_penalty_comes_every_sixteenth_step_and_shrinks_the_gradient():
-    networks, step = make(gradient_penalty=10.0, normalization="none")
+    networks, step = make(gradient_penalty=10.0, normalization="none", learning_rate=5e-4)
     values = [float(step(*batch(), tf.constant(number, tf.int64))["gradient_penalty"]) for number in (0, 1, 15, 16)]
     assert [value > 0 for value in values] == [True, False, False, True]
-    twin, without = make(normalization="none")
+    twin, without = make(normalization="none", learning_rate=5e-4)
     for number in range(1, 16):
         without(*batch(), tf.constant(number, tf.int64))
     images = tf.constant(batch()[0], tf.float32) / 127.5 - 1

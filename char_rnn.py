@@ -27,7 +27,6 @@ from keras import layers
 from common import cli, devices, files, pictures, recurrence, runs, stored, text
 
 DEFAULT_STEPS = 8_000
-UNTIL_TIME_IS_UP = 10**9  # steps
 SHOWN = 800  # characters of a sample during training
 STREAMED = 25  # characters that are written at a time
 PAST = 256  # characters that are read before those that count, where a text is validated in parts
@@ -361,8 +360,7 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
         written = shown.opening + "".join(sample(read, write, shown, data.alphabet, SHOWN))
         return pictures.page(written, caption), written
 
-    default_steps = UNTIL_TIME_IS_UP if config.minutes else DEFAULT_STEPS
-    with runs.Run(config, device, data, default_steps, **networks, **measured) as run:
+    with runs.Run(config, device, data, DEFAULT_STEPS, **networks, **measured) as run:
         for epoch in run.epochs():
             for characters, carried in run.batches(epoch):
                 step = int(run.step.numpy())

@@ -42,6 +42,8 @@ class Config(cli.PictureConfig):
     """What the two networks play for."""
     normalization: Literal["batch", "spectral", "none"] = "batch"
     """In the discriminator: batch normalisation, spectral normalisation, or none (with --gradient_penalty)."""
+    dropout: Annotated[float, cli.Between(0.0, 0.9)] = 0.3
+    """Share of its values that the discriminator leaves out of each layer but the first, so that it does not win."""
     gradient_penalty: Annotated[float, cli.Between(0.0, 1000.0)] = 0.0
     """Weight of the penalty on the discriminator's gradient at real images (Mescheder et al. 2018: 10)."""
     flip: bool = False
@@ -64,6 +66,8 @@ class Config(cli.PictureConfig):
     """Channels of the discriminator's first layer; twice, then four times as many at lower resolutions."""
     learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 3e-4
     """Adam's step size for both networks; DCGAN and Miyato et al. take 2e-4."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """How the step size falls: in the second half of the training, in a line to zero, or not at all."""
     average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.999
     """How slowly the averaged generator, from which we sample, follows the trained one; 0 for no average."""
 
@@ -130,6 +134,7 @@ def build_discriminator(config: Config, channels: int, classes: int) -> keras.Mo
             x = activation(normalized(x))
         else:
             x = downsampling_block(x, width)
+        x = layers.Dropout(config.dropout)(x)
     x = activation(x) if config.architecture == "resnet" else x
     logits = constrained(layers.Dense(max(classes, 1), dtype="float32"))(layers.Flatten()(x))
     return keras.Model(images, logits, name="discriminator")
@@ -227,6 +232,11 @@ def of_class(logits, labels):
     if logits.shape[-1] == 1:
         return logits[:, 0]
     return tf.reduce_sum(logits * tf.one_hot(labels, logits.shape[-1]), axis=-1)
+
+
+def learning_rate(config: Config, progress: float) -> float:
+    """Return the step size; progress: how much of the training is over, from 0 to 1."""
+    return config.learning_rate * (min(1.0, 2.0 * (1.0 - progress)) if config.schedule == "linear" else 1.0)
 
 
 def build(config: Config, channels: int, classes: int) -> dict:
@@ -333,6 +343,7 @@ def train(config: Config) -> dict[str, float]:
     with device.strategy.scope():
         networks = build(config, data.channels, classes)
     averaged_generator, discriminator = networks["averaged_generator"], networks["discriminator"]
+    optimizers = networks["generator_optimizer"], networks["discriminator_optimizer"]
     train_step = device.compile(make_train_step(**networks, config=config, classes=classes))
     row_names = data.class_names if config.conditional else ()
     grid_labels = np.repeat(np.arange(classes or GRID_COLUMNS), GRID_COLUMNS)
@@ -349,6 +360,8 @@ def train(config: Config) -> dict[str, float]:
             for pixels, labels in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
+                for optimizer in optimizers:
+                    optimizer.learning_rate.assign(learning_rate(config, run.progress))
                 run.log(train_step(pixels, labels, run.step))
         run.finish(grid(), generator=averaged_generator, discriminator=discriminator)
     return run.metrics

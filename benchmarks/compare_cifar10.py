@@ -1,12 +1,13 @@
 """gan_cifar10.py against the DCGAN of TensorFlow's tutorial, widened to CIFAR-10: Fréchet distance over minutes.
 
-Both train in one process, in turns of a few seconds, each on a clock of its own, so that a noisy machine is noisy for
-both. Ours is the default command's network and settings. The tutorial's (https://www.tensorflow.org/tutorials/generative/
-dcgan) is widened as its readers do: from 4x4x256, kernels of 4x4, one more layer, and the step of the DCGAN paper.
+They train in one process, in turns of a few seconds, each on a clock of its own, so that a noisy machine is noisy for
+all. Ours is the default command's network and settings, once for each number of minutes, as `--minutes` has it: its
+step size falls by the clock. The tutorial's (https://www.tensorflow.org/tutorials/generative/dcgan) is widened as its
+readers do: from 4x4x256, kernels of 4x4, one more layer, and the step of the DCGAN paper.
 
 Writes outputs/benchmarks/compare_cifar10.json and .png.
 
-    python -m benchmarks.compare_cifar10 --minutes 60
+    python -m benchmarks.compare_cifar10 --minutes 10 60
 """
 
 import argparse
@@ -17,6 +18,24 @@ from keras import layers
 import gan_cifar10
 from benchmarks import compare_dcgan, quality, race
 from common import cli, datasets
+
+
+def ours(data: datasets.Images, minutes: float) -> race.Contender:
+    """Return gan_cifar10.py's network, to be trained as with `--minutes`."""
+    config = gan_cifar10.Config()
+    contender = compare_dcgan.ours(
+        gan_cifar10, data, config, f"ours, {minutes:g} minutes", "compare_cifar10", until_seconds=minutes * 60
+    )
+    step = contender.step
+
+    def step_of_falling_size(pixels, labels, number):
+        rate = gan_cifar10.learning_rate(config, min(contender.seconds / contender.until_seconds, 1.0))
+        for name in ("generator_optimizer", "discriminator_optimizer"):
+            contender.saved[name].learning_rate.assign(rate)
+        return step(pixels, labels, number)
+
+    contender.step = step_of_falling_size
+    return contender
 
 
 def tutorial(data: datasets.Images, seconds: float) -> race.Contender:
@@ -52,17 +71,13 @@ def tutorial(data: datasets.Images, seconds: float) -> race.Contender:
 
 @cli.one_line_errors
 def main(argv=None):
-    """Train both for the given minutes."""
+    """Train ours for each of the given minutes, and the tutorial's for the most of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=60, help="of training for each (%(default)g)")
-    seconds = parser.parse_args(argv).minutes * 60
+    parser.add_argument("--minutes", type=float, nargs="+", default=[10, 60], help="of training (10 60)")
+    minutes = parser.parse_args(argv).minutes
     judge = quality.Judge("cifar10", 32)
     data = datasets.load("cifar10", 32)
-    config = gan_cifar10.Config()
-    contenders = [
-        compare_dcgan.ours(gan_cifar10, data, config, "ours", "compare_cifar10", until_seconds=seconds),
-        tutorial(data, seconds),
-    ]
+    contenders = [*(ours(data, each) for each in minutes), tutorial(data, max(minutes) * 60)]
     quality.write_json("compare_cifar10", race.race(contenders, judge))
     race.draw(contenders, judge.floor, quality.FOLDER / "compare_cifar10.png")
     print(f"written to {quality.FOLDER / 'compare_cifar10.json'} and .png")

@@ -19,7 +19,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -149,9 +148,7 @@ def time_steps(rounds: int, steps: int) -> dict:
 
 def _default_onednn() -> str:
     """What TensorFlow chooses by itself: oneDNN where the processor has AVX-512 and certain extensions of it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
-    return "1" if "avx512_vnni" in flags or "amx_tile" in flags else "0"
+    return "1" if devices.cpu_has("avx512_vnni") or devices.cpu_has("amx_tile") else "0"
 
 
 def tutorial_dream(image: np.ndarray, model, steps: int) -> np.ndarray:

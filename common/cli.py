@@ -64,7 +64,7 @@ class CommonConfig:
     name: Annotated[str, MayChange] = ""
     """The run's name; empty for a time stamp."""
     minutes: Annotated[float, AtLeast(0), MayChange] = 0.0
-    """End the training, whole, after this many minutes of it; 0 for no limit."""
+    """Train for so many minutes; with --epochs, until either is over. 0: the time does not count."""
     sample_every: Annotated[Positive, MayChange] = 200
     """Steps between two grids of samples."""
     checkpoint_every: Annotated[Positive, MayChange] = 500

@@ -194,11 +194,12 @@ def _precision(asked: str, gpus: list) -> tuple[str, str]:
             return "mixed_bfloat16", "the GPU multiplies bfloat16"
         return "float32", "the GPU does not multiply bfloat16"
     # Not avx512_bf16: with it alone convolutions are slower in bfloat16 than in float32, by 1.3 to 1.8 times.
-    if _cpu_has("amx_bf16"):
+    if cpu_has("amx_bf16"):
         return "mixed_bfloat16", "the CPU multiplies matrices of bfloat16"
     return "float32", "the CPU does not multiply matrices of bfloat16"
 
 
-def _cpu_has(flag: str) -> bool:
+def cpu_has(flag: str) -> bool:
+    """Whether the processor has an extension, by its name in /proc/cpuinfo; False where that file is missing."""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and flag in cpuinfo.read_text().split()

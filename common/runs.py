@@ -27,6 +27,7 @@ from common.cli import UserError
 from common.devices import Device
 
 LOG_EVERY = 50  # steps; a row of metrics.csv is the mean over them
+UNTIL_TIME_IS_UP = 10**9  # steps, where only the minutes count
 MOST_EPOCHS = 100_000  # more than are meant, where only the minutes count
 MOST_STEPS_UNSEEN = 1000  # between two samples, if they come once an epoch
 MOST_SAMPLES, LEAST_STEPS_UNSEEN = 100, 20  # of such a run; the second where only the minutes count
@@ -35,6 +36,11 @@ MOST_SAMPLES, LEAST_STEPS_UNSEEN = 100, 20  # of such a run; the second where on
 def epochs_of(config, steps_per_epoch: int, default_steps: int) -> int:
     """Return for how many epochs `config` trains: with `--epochs 0`, the fewest whole ones of `default_steps`."""
     return config.epochs or -(-default_steps // steps_per_epoch)
+
+
+def steps_of(config, default_steps: int) -> int:
+    """Return for how many steps `config` trains with `--epochs 0`: with `--minutes`, until they are over."""
+    return UNTIL_TIME_IS_UP if config.minutes else default_steps
 
 
 def create_folder(config, fill: Callable[[Path], None], is_chief: bool = True) -> tuple[Path, BinaryIO]:
@@ -157,7 +163,8 @@ class Run:
         self._warned: set[str] = set()
         self._signal, self._is_stopped = None, False
         self._steps_per_epoch = data.steps(config)
-        self._epochs, self._default_steps = epochs_of(config, self._steps_per_epoch, default_steps), default_steps
+        self._default_steps = steps_of(config, default_steps)
+        self._epochs = epochs_of(config, self._steps_per_epoch, self._default_steps)
         self._lock, self._saved_step = None, -1
         if config.minutes and device.machines > 1:
             raise UserError("--minutes: several machines would not stop at the same step; give --epochs")

@@ -7,9 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import get_ckpt
-from benchmarks import compare_vae, quality, race, report, train_dream_network
+from benchmarks import compare_cifar10, compare_vae, quality, race, report, train_dream_network
 from common import cli, datasets, networks
 
 
@@ -135,6 +136,27 @@ def test_report_of_the_autoencoders():
     ]
     lines = report.comparison_vae({"minutes": 1.0, "points": points})
     assert lines[-1] == "After 1 minutes each, ours is 29.5 nats above the tutorial's."
+
+
+def test_report_in_color_compares_at_equal_minutes():
+    points = [
+        {"contender": name, "seconds": seconds, "images": 1200, "frechet_distance": distance}
+        for name, seconds, distance in (
+            *(("ours, 1 minutes", 30.0, 9.0), ("ours, 1 minutes", 60.0, 5.0), ("ours, 2 minutes", 120.0, 4.0)),
+            *(("tutorial", 30.0, 99.0), ("tutorial", 61.0, 20.0), ("tutorial", 120.0, 16.0)),
+        )
+    ]
+    lines = report.comparison_in_color({"floor": 0.1, "points": points})
+    assert lines[-2:] == ["| 1 | 5.0 | 20.0 | 0.25 | 20 | 20 |", "| 2 | 4.0 | 16.0 | 0.25 | 10 | 10 |"]
+
+
+def test_in_a_race_the_step_size_falls_by_the_clock():
+    data = datasets.Images(np.zeros((64, 32, 32, 3), np.uint8), np.zeros(64, np.int32), (), "black")
+    contender = compare_cifar10.ours(data, minutes=1.0)
+    contender.seconds = 45.0
+    contender.step(tf.constant(data.images[:32]), tf.constant(data.labels[:32]), tf.constant(0, tf.int64))
+    for name in ("generator_optimizer", "discriminator_optimizer"):
+        assert float(contender.saved[name].learning_rate.numpy()) == pytest.approx(1.5e-4)
 
 
 def test_samples_that_cannot_be_judged(refusal_of):

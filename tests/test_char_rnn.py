@@ -443,7 +443,7 @@ def test_how_often_it_is_validated_and_how_long_it_trains(steps_per_epoch, chang
     run = object.__new__(char_rnn.runs.Run)
     run.config = dataclasses.replace(SMALL, **changes)
     run._steps_per_epoch = steps_per_epoch
-    run._default_steps = char_rnn.UNTIL_TIME_IS_UP if run.config.minutes else char_rnn.DEFAULT_STEPS
+    run._default_steps = char_rnn.runs.steps_of(run.config, char_rnn.DEFAULT_STEPS)
     run._epochs = char_rnn.runs.epochs_of(run.config, steps_per_epoch, run._default_steps)
     assert run.show_every == expected
     if not run.config.minutes:

@@ -234,7 +234,7 @@ def test_samples_of_several_classes_have_a_row_for_each(tmp_path):
 
 def test_two_epochs_and_two_resumed_equal_four(tiny_folder):
     folder = tiny_folder(count=40)
-    flags = [*TINY_FLAGS, "--data", str(folder), *STATE_AND_RANDOMNESS]
+    flags = [*TINY_FLAGS, "--data", str(folder), *STATE_AND_RANDOMNESS, "--schedule", "constant"]
     for name, epochs in (("straight", 4), ("resumed", 2)):
         gan_cifar10.main([*flags, "--epochs", str(epochs), "--name", name])
     keras.utils.clear_session()
@@ -245,6 +245,25 @@ def test_two_epochs_and_two_resumed_equal_four(tiny_folder):
     assert straight.files == resumed.files
     for name in straight.files:
         assert name == "seconds" or np.array_equal(straight[name], resumed[name]), name
+
+
+def test_learning_rate():
+    config = dataclasses.replace(SMALL, learning_rate=0.1)
+    rates = [gan_cifar10.learning_rate(config, progress) for progress in (0.0, 0.5, 0.75, 1.0)]
+    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.0])
+    assert gan_cifar10.learning_rate(dataclasses.replace(config, schedule="constant"), 1.0) == 0.1
+
+
+def test_learning_rate_falls_while_it_trains(tiny_folder, monkeypatch):
+    rates = []
+    original = gan_cifar10.learning_rate
+    monkeypatch.setattr(gan_cifar10, "learning_rate", lambda *arguments: rates.append(original(*arguments)) or 0.0)
+    gan_cifar10.main([*TINY_FLAGS, "--data", str(tiny_folder(count=40)), "--epochs", "4", "--name", "falling"])
+    falling = [3e-4 * min(1.0, 2 * (1 - step / 20)) for step in range(20)]
+    assert rates[::2] == rates[1::2] == pytest.approx(falling)  # of both optimizers
+    before, after = (np.load(path) for path in sorted(Path("outputs/gan_cifar10/falling/checkpoints").glob("*.npz")))
+    for kernel in ("generator/000", "discriminator/000"):  # the optimizers took the 0 that the function returned
+        assert np.array_equal(before[kernel], after[kernel])
 
 
 def test_few_pictures_are_warned_of(tiny_folder, capsys):

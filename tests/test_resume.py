@@ -114,6 +114,13 @@ def test_files_after_the_checkpoint_are_taken_back(tiny_flags):
     assert_equal_runs(folder / "straight", folder / "killed")
 
 
+def test_with_minutes_alone_it_trains_until_they_are_over(tiny_flags, monkeypatch):
+    monkeypatch.setattr(dcgan_mnist, "DEFAULT_STEPS", 1)
+    monkeypatch.setattr(dcgan_mnist.runs.Run, "_out_of_time", property(lambda run: run._done >= 100))
+    dcgan_mnist.main([*tiny_flags, "--epochs", "0", "--minutes", "60", "--name", "long"])
+    assert Path("outputs/dcgan_mnist/long/checkpoints/step_00000100.npz").exists()
+
+
 def test_minutes_end_a_run_whole(tiny_flags, capsys):
     dcgan_mnist.main([*tiny_flags, "--epochs", "1000", "--minutes", "0.02", "--name", "short"])
     folder = Path("outputs/dcgan_mnist/short")

@@ -64,7 +64,7 @@ class Config(cli.PictureConfig):
     """Channels of the generator's last hidden layer, twice as many at lower resolutions."""
     discriminator_width: cli.Positive = 32
     """Channels of the discriminator's first layer; twice, then four times as many at lower resolutions."""
-    learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 3e-4
+    learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 6e-4
     """Adam's step size for both networks; DCGAN and Miyato et al. take 2e-4."""
     schedule: Literal["linear", "constant"] = "linear"
     """How the step size falls: in the second half of the training, in a line to zero, or not at all."""

@@ -259,7 +259,7 @@ def test_learning_rate_falls_while_it_trains(tiny_folder, monkeypatch):
     original = gan_cifar10.learning_rate
     monkeypatch.setattr(gan_cifar10, "learning_rate", lambda *arguments: rates.append(original(*arguments)) or 0.0)
     gan_cifar10.main([*TINY_FLAGS, "--data", str(tiny_folder(count=40)), "--epochs", "4", "--name", "falling"])
-    falling = [3e-4 * min(1.0, 2 * (1 - step / 20)) for step in range(20)]
+    falling = [Config().learning_rate * min(1.0, 2 * (1 - step / 20)) for step in range(20)]
     assert rates[::2] == rates[1::2] == pytest.approx(falling)  # of both optimizers
     before, after = (np.load(path) for path in sorted(Path("outputs/gan_cifar10/falling/checkpoints").glob("*.npz")))
     for kernel in ("generator/000", "discriminator/000"):  # the optimizers took the 0 that the function returned

@@ -66,7 +66,7 @@ class Config(cli.CommonConfig):
     batch_size: cli.Positive = 32
     """Places of the text that are read at a time; char-rnn's 50."""
     epochs: Annotated[cli.Count, cli.MayChange] = 0
-    """Passes over the text; 0 for as many as make 8,000 steps or, with --minutes, as many as there is time for."""
+    """Passes over the text; 0 for as many as make 8,000 steps."""
     learning_rate: Annotated[float, cli.Between(1e-7, 1.0), cli.MayChange] = 8e-3
     """Adam's step size after the first 200 steps; char-rnn has RMSProp with 2e-3."""
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -314,6 +314,12 @@ def make_train_step(
     return train_step
 
 
+def set_learning_rate(networks: dict, config: Config, progress: float) -> None:
+    """Give both optimizers in `networks`, as `build` returns them, the step size at this point of the training."""
+    for name in ("generator_optimizer", "discriminator_optimizer"):
+        networks[name].learning_rate.assign(learning_rate(config, progress))
+
+
 def sample(generator, latents) -> np.ndarray:
     """Return the images, uint8 (N, image_size, image_size, channels), of latents (N, latent_dim + classes)."""
     return pictures.from_signed(devices.in_batches(generator, latents))
@@ -343,7 +349,6 @@ def train(config: Config) -> dict[str, float]:
     with device.strategy.scope():
         networks = build(config, data.channels, classes)
     averaged_generator, discriminator = networks["averaged_generator"], networks["discriminator"]
-    optimizers = networks["generator_optimizer"], networks["discriminator_optimizer"]
     train_step = device.compile(make_train_step(**networks, config=config, classes=classes))
     row_names = data.class_names if config.conditional else ()
     grid_labels = np.repeat(np.arange(classes or GRID_COLUMNS), GRID_COLUMNS)
@@ -360,8 +365,7 @@ def train(config: Config) -> dict[str, float]:
             for pixels, labels in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
-                for optimizer in optimizers:
-                    optimizer.learning_rate.assign(learning_rate(config, run.progress))
+                set_learning_rate(networks, config, run.progress)
                 run.log(train_step(pixels, labels, run.step))
         run.finish(grid(), generator=averaged_generator, discriminator=discriminator)
     return run.metrics

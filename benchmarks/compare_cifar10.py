@@ -29,9 +29,8 @@ def ours(data: datasets.Images, minutes: float) -> race.Contender:
     step = contender.step
 
     def step_of_falling_size(pixels, labels, number):
-        rate = gan_cifar10.learning_rate(config, min(contender.seconds / contender.until_seconds, 1.0))
-        for name in ("generator_optimizer", "discriminator_optimizer"):
-            contender.saved[name].learning_rate.assign(rate)
+        progress = min(contender.seconds / contender.until_seconds, 1.0)
+        gan_cifar10.set_learning_rate(contender.saved, config, progress)
         return step(pixels, labels, number)
 
     contender.step = step_of_falling_size

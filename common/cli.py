@@ -64,7 +64,7 @@ class CommonConfig:
     name: Annotated[str, MayChange] = ""
     """The run's name; empty for a time stamp."""
     minutes: Annotated[float, AtLeast(0), MayChange] = 0.0
-    """Train for so many minutes; with --epochs, until either is over. 0: the time does not count."""
+    """Train for so many minutes, in place of --epochs 0; with another, until either is over. 0 for no limit."""
     sample_every: Annotated[Positive, MayChange] = 200
     """Steps between two grids of samples."""
     checkpoint_every: Annotated[Positive, MayChange] = 500

@@ -32,7 +32,7 @@ from common import cli, devices, files, networks, photographs, pictures, runs, s
 
 # What to dream of, where nothing is asked for; in other networks the last layer that has a place for each feature.
 DEFAULT_LAYERS = {
-    "box": "classes=1,block7=1",
+    "box": "block5=2,classes=1",
     "InceptionV3": "mixed3=1,mixed5=1",
     "VGG16": "block4_conv3=1,block5_conv2=1",
     "VGG19": "block4_conv4=1,block5_conv2=1",
@@ -69,7 +69,7 @@ class Config:
     """A network of keras.applications that get_ckpt.py has fetched, "box" for the small one that comes along, a Keras
     file; auto for InceptionV3 if it is here, else the one in the box."""
     input_range: tuple[float, float] = (-1.0, 1.0)
-    """Of the pictures that the network of a Keras file was trained on."""
+    """Lowest and highest pixel value of the pictures that the network of a Keras file was trained on."""
     layers: str = ""
     """Whose activations to drive up, with weights: mixed3=1,mixed5=0.5; empty for a choice that suits the network."""
     channels: str = ""
@@ -91,7 +91,8 @@ class Config:
     seed: Annotated[int, cli.Between(0, 2**31 - 1)] = 0
     """Where the random shifts start; the same seed gives the same picture."""
     resume: Annotated[str, cli.OfOneCommand] = ""
-    """Go on with a dream that was interrupted: its folder, or "latest"; what is finished is skipped."""
+    """Go on with a dream that was interrupted: its folder, or "latest"; finished frames are skipped, a single picture
+    begins anew."""
     output_dir: Annotated[str, cli.MayChange] = "outputs"
     """Dreams land in a folder of the script's name in here."""
     name: Annotated[str, cli.MayChange] = ""
@@ -180,6 +181,7 @@ def make_gradient_ascent_step(features, prepare: Callable, weights: dict, channe
     """Return the step, which changes a picture once, in place, and returns the mean activation of each layer.
 
     Its arguments: the picture, float32 (height, width, 3) in [-1, 1]; by how much the tiles are shifted.
+    Raises UserError if there is no gradient from the layers to the picture.
     """
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, 3))], autograph=False)
@@ -194,11 +196,18 @@ def make_gradient_ascent_step(features, prepare: Callable, weights: dict, channe
         direction = even_out(favour_coarse(calm_colors(gradient), config.smoothing))
         return direction, [tf.reduce_mean(it) for it in activations]
 
+    ascent_direction.get_concrete_function()  # so that layers without gradient are refused now, not in the first step
+
     def gradient_ascent_step(image, shift):
         ascent = np.zeros_like(image)
         means = []
         for tile in tiles.cover(*image.shape[:2], shift):
-            direction, activations = ascent_direction(tile.cut(image))
+            try:
+                direction, activations = ascent_direction(tile.cut(image))
+            except tf.errors.InvalidArgumentError:  # where branches are joined
+                size = f"{len(tile.columns)}x{len(tile.rows)}"
+                advice = "it needs other sizes, by --max_size, or earlier layers"
+                raise cli.UserError(f"this network's layers do not fit together at {size} pixels; {advice}") from None
             tile.add(direction.numpy(), ascent)
             means.append(activations)
         ascent *= config.step_size
@@ -219,7 +228,8 @@ def octave_sizes(height: int, width: int, config: Config, fits: Callable[[int, i
     kept = [size for size in sizes if fits(*size)]
     if not kept:
         least = next((side for side in range(2, 1025) if fits(side, side)), 1025)
-        raise cli.UserError(f"{width}x{height} pixels are too few for these layers, which need {least}x{least}")
+        shrunk = f" (--max_size {config.max_size})" if config.max_size == max(height, width) else ""
+        raise cli.UserError(f"{width}x{height} pixels{shrunk} are too few for these layers, which need {least}x{least}")
     if skipped := len(sizes) - len(kept):
         print(f"left out the {skipped} smallest of {len(sizes)} octaves: too small for the network", flush=True)
     return kept
@@ -256,7 +266,12 @@ def dreamt_to_the_end(*arguments) -> np.ndarray:
     return collections.deque(dream(*arguments), maxlen=1).pop()  # which holds no others
 
 
-def zoom(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, config: Config, folder: Path) -> None:
+def settings_as_text(config: Config) -> dict:
+    """Return the settings that make a dream what it is, by name, to be written into its PNG."""
+    return dataclasses.asdict(dataclasses.replace(config, resume="", output_dir="", name=""))
+
+
+def zoom(photograph, image, gradient_ascent_step: Callable, sizes: list, config: Config, folder: Path) -> None:
     """Write the frames of a zoom into the dream, each dreamt on from the middle of the one before, and their GIF.
 
     Each is a function of the written frame before it, so that a zoom goes on where it was interrupted. Colours would
@@ -283,7 +298,8 @@ def zoom(image: np.ndarray, gradient_ascent_step: Callable, sizes: list, config:
             dreamt = pictures.with_colors_of(dreamt, first)
         with files.told_in_one_line(path):
             path.parent.mkdir(exist_ok=True)
-        pictures.save_png(path, pictures.from_signed(dreamt))
+        colors = dataclasses.replace(photograph, alpha=None)  # nothing but its profile
+        photographs.save_png(path, pictures.from_signed(dreamt), colors, settings_as_text(config))
     photographs.save_gif_of_files(folder / "zoom.gif", paths, height, width)
     print(f"done: look at {folder / 'zoom.gif'}")
 
@@ -297,9 +313,9 @@ def dream_picture(photograph, image, gradient_ascent_step: Callable, sizes: list
             frames.append(photographs.frame(dreamt, *image.shape[:2]))
     frames.append(photographs.frame(dreamt, *image.shape[:2]))
     dreamt = photographs.lay_over(photograph, image, dreamt)
-    photographs.save_before_after(folder / "before_after.png", photograph.pixels, dreamt)
+    photographs.save_before_after(folder / "before_after.png", photograph, dreamt)
     pictures.save_gif(folder / "ascent.gif", frames, rest=2000)
-    photographs.save_png(folder / "dream.png", dreamt, photograph, dataclasses.asdict(config))
+    photographs.save_png(folder / "dream.png", dreamt, photograph, settings_as_text(config))
     print(f"done: look at {folder / 'before_after.png'}")
 
 
@@ -323,10 +339,10 @@ def dream_folder(paths: list[Path], gradient_ascent_step: Callable, fits: Callab
                     start = (1.0 - config.blend) * image + config.blend * before
                 dreamt = dreamt_to_the_end(start, gradient_ascent_step, sizes, config.steps, [config.seed])
             except cli.UserError as error:
-                print(f"left out {error}", flush=True)
+                print(f"left out: {error}", flush=True)
                 continue
             dreamt = photographs.lay_over(photograph, image, dreamt)
-            photographs.save_png(target, dreamt, photograph, dataclasses.asdict(config))
+            photographs.save_png(target, dreamt, photograph, settings_as_text(config))
         if config.blend:
             before = pictures.to_signed_array(photographs.read(target).pixels)
         written.append(target)
@@ -336,17 +352,18 @@ def dream_folder(paths: list[Path], gradient_ascent_step: Callable, fits: Callab
     print(f"done: look at {folder / 'frames'}")
 
 
-def guide_features(guide: photographs.Photograph | None, features, prepare: Callable, channels: list[int]) -> list:
+def guide_features(guide: photographs.Photograph | None, features, prepare: Callable, channels: list, fits) -> list:
     """Return the features (N, channels) of the guide in each layer, at most 1,000 of them; without it None for each.
 
-    channels: those that are meant; empty for all. Raises UserError if the guide is too small.
+    channels: those that are meant; empty for all. fits: tells whether the network can take a height and width; raises
+    UserError if not those of the guide.
     """
     if not guide:
         return [None] * len(features.outputs)
     image = photographs.working_copy(guide, GUIDE_SIDE)
-    found = activations_of(features, prepare(tf.constant(image[None])))
-    if not all(tf.size(it) for it in found):
+    if not fits(*image.shape[:2]):
         raise cli.UserError(f"--guide {guide.name}: is too small for these layers")
+    found = activations_of(features, prepare(tf.constant(image[None])))
     if channels:
         found = [tf.gather(it, channels, axis=-1) for it in found]
     found = [it.numpy().reshape(-1, it.shape[-1]) for it in found]
@@ -368,14 +385,14 @@ def run(config: Config) -> None:
     guide = photographs.read(Path(config.guide)) if config.guide else None
     network, weights = network_and_weights(config)
     # What "auto" means may be another network tomorrow: a dream is resumed with that which it was begun with.
-    chosen = ",".join(f"{name}={weight:g}" for name, weight in weights.items())
+    chosen = ",".join(f"{name}={weight!r}".removesuffix(".0") for name, weight in weights.items())
     config = dataclasses.replace(config, model=network.source, layers=chosen)
     data |= {"network_digest": network.digest, "guide_digest": guide.digest if guide else ""}
     channels = networks.chosen_channels(config.channels, network.layer_shapes[next(iter(weights))][-1], list(weights))
     features = networks.features(network.model, list(weights))
-    guides = guide_features(guide, features, network.prepare, channels)
-    gradient_ascent_step = make_gradient_ascent_step(features, network.prepare, weights, channels, guides, config)
     fits = networks.size_test(features)
+    guides = guide_features(guide, features, network.prepare, channels, fits)
+    gradient_ascent_step = make_gradient_ascent_step(features, network.prepare, weights, channels, guides, config)
     print(f"network: {network.name}; layers: {chosen}")
     if not config.input_folder:  # now, so that a picture that is refused leaves no folder behind
         image = photographs.working_copy(photograph, config.max_size)
@@ -384,7 +401,7 @@ def run(config: Config) -> None:
         if config.input_folder:
             dream_folder(paths, gradient_ascent_step, fits, config, folder)
         elif config.zoom:
-            zoom(image, gradient_ascent_step, sizes, config, folder)
+            zoom(photograph, image, gradient_ascent_step, sizes, config, folder)
         else:
             dream_picture(photograph, image, gradient_ascent_step, sizes, config, folder)
 

@@ -110,7 +110,7 @@ def save_small(path: Path, model: keras.Model) -> None:
 def main(argv=None):
     """Train, or go on training, and write the network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=8, help="passes over the training pictures (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the training pictures (%(default)s)")
     parser.add_argument("--output", type=Path, default=networks.BOX, help="the file to write (%(default)s)")
     arguments = parser.parse_args(argv)
     if arguments.epochs < 1:

@@ -117,6 +117,7 @@ class _Download:
             file.truncate(start)
             total = response.headers.get("Content-Range", "").rpartition("/")[2]
             length = int(total) if total.isdecimal() else start + (response.length or 0)
+            may_be_cut = not total.isdecimal() and response.length is None and not response.chunked
             narrow = Column(max_width=30, no_wrap=True, overflow="ellipsis")  # or long names leave the bar no room
             name = TextColumn(f"downloading {self.path.name}", table_column=narrow)
             columns = name, BarColumn(), DownloadColumn(), TimeRemainingColumn()
@@ -131,6 +132,8 @@ class _Download:
             return
         if received < length:
             raise _Failed(f"it ended after {received:,} of {length:,} bytes")
+        if may_be_cut:  # a lost connection looks like the end
+            raise _Failed(f"it ended after {received:,} bytes, and how many there are the server did not say")
         file.truncate(0)
         if not start:
             raise UserError(f"{self.url} has not the expected contents ({wrong})")

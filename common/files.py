@@ -20,6 +20,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+LOCK = ".lock"  # the file in a folder that is locked
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
@@ -144,7 +146,7 @@ def lock(folder: Path) -> BinaryIO:
     if not fcntl:
         return io.BytesIO()
     with told_in_one_line(folder):
-        file = (folder / ".lock").open("wb")  # held open for as long as the lock is
+        file = (folder / LOCK).open("wb")  # held open for as long as the lock is
     if not _locked(file):
         file.close()
         raise UserError(f"{folder} is in use by another process")

@@ -161,7 +161,16 @@ def features(model: keras.Model, names: list[str]) -> keras.Model:
             anysize.get_layer(layer.name).set_weights(_fold(layer, normalizations[layer]))
         elif isinstance(layer, keras.Layer) and layer.weights and layer.name not in folded:
             anysize.get_layer(layer.name).set_weights(layer.get_weights())
+    _finalize_normalizations(anysize)
     return anysize
+
+
+def _finalize_normalizations(layer) -> None:
+    """Let layers.Normalization, also of models within the model, compute with the weights that they were given."""
+    for inner in getattr(layer, "layers", ()):
+        _finalize_normalizations(inner)
+    if isinstance(layer, layers.Normalization):
+        layer.finalize_state()
 
 
 def _foldable(model: keras.Model):
@@ -235,7 +244,7 @@ def chosen_channels(text: str, count: int, layers: list[str]) -> list[int]:
         first, _, last = word.strip().partition("-")
         if not first.isdecimal() or not (last or first).isdecimal():
             raise UserError(f"--channels {word.strip()}: give numbers and ranges, such as 3,17,40-45")
+        if not int(first) <= int(last or first) < count:
+            raise UserError(f"--channels {word.strip()}: {layers[0]} has the channels 0 to {count - 1}")
         chosen += range(int(first), int(last or first) + 1)
-    if not chosen or max(chosen) >= count:
-        raise UserError(f"--channels {text}: {layers[0]} has the channels 0 to {count - 1}")
     return chosen

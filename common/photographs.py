@@ -146,14 +146,15 @@ def save_png(path: Path, pixels: np.ndarray, photograph: Photograph, settings: d
         image.save(file, "PNG", pnginfo=text, icc_profile=photograph.icc_profile)
 
 
-def save_before_after(path: Path, before: np.ndarray, after: np.ndarray) -> None:
-    """Write two uint8 pictures of equal size (height, width, 3) side by side, or wide ones above each other."""
-    height, width = before.shape[:2]
+def save_before_after(path: Path, before: Photograph, after: np.ndarray) -> None:
+    """Write a photograph and what it became, uint8 of its size, side by side, or wide ones above each other."""
+    height, width = before.pixels.shape[:2]
     axis = 0 if width > 2 * height else 1
     scale = min(1.0, SHEET_WIDTH / (width * (1 + axis)))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    halves = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in (before, after)]
-    pictures.save_png(path, np.concatenate([np.asarray(half) for half in halves], axis=axis))
+    halves = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in (before.pixels, after)]
+    sheet = np.concatenate([np.asarray(half) for half in halves], axis=axis)
+    save_png(path, sheet, dataclasses.replace(before, alpha=None), {})
 
 
 def frame(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -127,6 +127,10 @@ def folder(config, data: dict, device: Device) -> Iterator[Path]:
     except KeyboardInterrupt:
         print(f"stopped; go on with --resume {path}", flush=True)
         raise
+    except UserError:
+        if not config.resume and {it.name for it in path.iterdir()} <= {"config.json", files.LOCK}:  # nothing was made
+            shutil.rmtree(path, ignore_errors=True)
+        raise
     finally:
         lock.close()
 

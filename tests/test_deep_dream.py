@@ -1,6 +1,7 @@
 """Gradient ascent against closed forms, tiles without seams, pictures in and out whole, and every bad input."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -9,11 +10,13 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 from PIL import Image, ImageCms
 
 import deep_dream
@@ -76,7 +79,7 @@ def make_step(network_path, config=None, **changes):
     network = networks.load(str(network_path), (-1.0, 1.0))
     weights = networks.chosen_layers(config.layers, network)
     features = networks.features(network.model, list(weights))
-    guides = deep_dream.guide_features(None, features, network.prepare, [])
+    guides = deep_dream.guide_features(None, features, network.prepare, [], networks.size_test(features))
     return deep_dream.make_gradient_ascent_step(features, network.prepare, weights, [], guides, config)
 
 
@@ -216,6 +219,16 @@ def test_a_normalisation_that_is_chosen_or_shared_is_not_folded(network_path):
             np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_an_adapted_normalisation_keeps_what_it_learnt():
+    normalization = layers.Normalization(name="normalization")
+    normalization.adapt(np.random.default_rng(0).uniform(0, 255, (50, 8, 8, 3)))
+    images = keras.Input((None, None, 3))
+    inner = keras.Sequential([images, normalization, layers.Conv2D(4, 3, padding="same")], name="inner")
+    model = keras.Model(images, layers.Activation("relu", name="seen")(inner(images)))
+    images = tf.random.stateless_uniform((1, 20, 20, 3), (0, 0), 0, 255)
+    np.testing.assert_allclose(networks.features(model, ["seen"])(images)[0], model(images)[0], rtol=1e-4)
+
+
 def test_a_convolution_whose_output_an_operator_uses_too_is_not_folded(tmp_path):
     images = keras.Input((None, None, 3))
     x = layers.Conv2D(4, 3, padding="same", name="convolution")(images)
@@ -259,19 +272,29 @@ def test_published_networks_are_checked(name, refusal_of, monkeypatch, tmp_path)
     assert f"python get_ckpt.py --model {name} --force" in line
 
 
-def test_a_published_network_is_prepared_as_it_was_trained(monkeypatch, tmp_path, capsys):
-    model = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
-    path = networks.NETWORKS["MobileNetV2"].path
+@pytest.mark.parametrize(
+    ("name", "prepared"),
+    [
+        ("MobileNetV2", [-1.0, 0.0, 1.0]),
+        ("VGG16", [255.0 - 103.939, 127.5 - 116.779, -123.68]),  # blue, green, red, less the means of ImageNet
+    ],
+)
+def test_a_published_network_is_read_and_prepared_as_it_was_trained(name, prepared, monkeypatch):
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(None, None, 3))
+    path = networks.NETWORKS[name].path
     path.parent.mkdir(parents=True)
-    model.save_weights(tmp_path / "mobile.weights.h5")
-    (tmp_path / "mobile.weights.h5").rename(path)
-    small = dataclasses.replace(networks.NETWORKS["MobileNetV2"], size=path.stat().st_size)
-    monkeypatch.setitem(networks.NETWORKS, "MobileNetV2", small)
-    monkeypatch.setattr(keras.Model, "load_weights", lambda model, path: None)  # the published format is an older one
-    network = networks.load("MobileNetV2", (0.0, 1.0))
+    with h5py.File(path, "w") as file:  # as they were published: in the format of Keras 2
+        save_weights_to_hdf5_group(file, model)
+    published = networks.NETWORKS[name]
+    md5 = published.md5 and hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(networks.NETWORKS, name, dataclasses.replace(published, size=path.stat().st_size, md5=md5))
+    network = networks.load(name, (0.0, 1.0))
+    for one, other in zip(network.model.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
     images = tf.constant([-1.0, 0.0, 1.0], shape=(1, 1, 1, 3))
-    np.testing.assert_allclose(np.ravel(network.prepare(images)), [-1.0, 0.0, 1.0], atol=1e-6)
-    assert "block_13_expand_relu" in network.layer_shapes
+    np.testing.assert_allclose(np.ravel(network.prepare(images)), prepared, atol=1e-4)
+    assert networks.chosen_layers(deep_dream.DEFAULT_LAYERS[name], network)
 
 
 def test_default_layers_exist():
@@ -288,7 +311,7 @@ def test_the_network_in_the_box(capsys):
     assert network.layer_shapes["classes"][-1] == 10
     deep_dream.main(["--max_size", "64", *QUICK, "--name", "box"])
     settings = json.loads(Path("outputs/deep_dream/box/config.json").read_text())["settings"]
-    assert (settings["model"], settings["layers"]) == ("box", "classes=1,block7=1")  # whatever "auto" means later
+    assert (settings["model"], settings["layers"]) == ("box", "block5=2,classes=1")  # whatever "auto" means later
     assert pixels_of("outputs/deep_dream/box/dream.png").shape == (427, 640, 3)
 
 
@@ -320,11 +343,12 @@ def test_tiles_see_the_mirror_image_beyond_the_edge():
     np.testing.assert_array_equal(seen[2, :6], [0, 0, 1, 2, 3, 3])
 
 
-def test_no_seams_where_tiles_meet(network_path, monkeypatch):
+@pytest.mark.parametrize("smoothing", [0.0, 0.7])
+def test_no_seams_where_tiles_meet(smoothing, network_path, monkeypatch):
     """The gradient jumps no more across the edges of tiles than elsewhere, and is nearly that of one tile."""
     image = np.asarray(pictures.to_signed(photographs.bundled().pixels))[100:228, 100:292].copy()
     whole, tiled = image.copy(), image.copy()
-    step = make_step(network_path, smoothing=0.0)
+    step = make_step(network_path, smoothing=smoothing)
     step(whole, (5, 9))
     monkeypatch.setattr(tiles, "LONGEST", 100)
     monkeypatch.setattr(tiles, "OVERLAP", 32)
@@ -422,9 +446,14 @@ def test_alpha_and_colour_profile_are_kept(dream, picture_path, tmp_path):
     alpha = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
     picture.putalpha(Image.fromarray(alpha))
     picture.save(tmp_path / "alpha.png", icc_profile=SRGB)
-    with Image.open(dream(image_path=tmp_path / "alpha.png") / "dream.png") as image:
+    folder = dream(image_path=tmp_path / "alpha.png")
+    with Image.open(folder / "dream.png") as image:
         assert np.array_equal(np.asarray(image.getchannel("A")), alpha)
         assert image.info["icc_profile"] == SRGB
+    zoomed = dream("--zoom", 1, image_path=tmp_path / "alpha.png", name="b") / "zoom/frame_00000.png"
+    for path in (folder / "before_after.png", zoomed):
+        with Image.open(path) as image:
+            assert (image.mode, image.info["icc_profile"]) == ("RGB", SRGB)
 
 
 def test_a_profile_of_greys_is_used_and_dropped(tmp_path):
@@ -449,6 +478,8 @@ def test_a_zoom_goes_on_where_it_was_interrupted(dream, contents):
     straight = dream("--zoom", 4, name="straight")
     with Image.open(straight / "zoom.gif") as gif:
         assert gif.n_frames == 4
+    with Image.open(straight / "zoom/frame_00003.png") as image:
+        assert image.text["zoom"] == "4"
     dream("--zoom", 4, name="resumed")
     for number in (2, 3):
         Path(f"outputs/deep_dream/resumed/zoom/frame_{number:05d}.png").unlink()
@@ -511,7 +542,7 @@ def test_a_picture_without_gradient_is_left_out_of_a_folder(tmp_path, capsys):
     flags = ["--model", "seen.keras", "--input_range", "0", "1", "--input_folder", str(folder), "--name", "a"]
     deep_dream.main([*flags, *QUICK])
     assert [path.name for path in Path("outputs/deep_dream/a/frames").iterdir()] == ["1.png"]
-    assert "left out these layers have no gradient on this picture" in capsys.readouterr().out
+    assert "left out: these layers have no gradient on this picture" in capsys.readouterr().out
 
 
 def test_a_gif_has_so_many_frames_at_most(dream, monkeypatch):
@@ -547,6 +578,8 @@ def test_list_layers(network_path, capsys):
         ("--layers mixed1=x", "the weight must be a number other than 0"),
         ("--layers mixed1=0", "the weight must be a number other than 0"),
         ("--layers mixed1 --channels 5", "mixed1 has the channels 0 to 4"),
+        ("--layers mixed1 --channels 0-9999999999", "mixed1 has the channels 0 to 4"),
+        ("--layers mixed1 --channels 3-2", "mixed1 has the channels 0 to 4"),
         ("--layers mixed1 --channels a", "give numbers and ranges"),
         ("--layers mixed0,mixed1 --channels 1", "are those of one layer"),
         ("--octaves 0", "--octaves 0: must be at least 1"),
@@ -639,8 +672,26 @@ def test_layers_that_lead_nowhere(refusal_of):
     keras.Model(inputs, fixed).save("fixed.keras")
     flags = ["--model", "odd.keras", *QUICK, "--max_size", "64"]
     for layer in ("steps", "dead"):
-        assert "gradient" in refusal_of(deep_dream, *flags, "--layers", layer)
+        assert "gradient" in refusal_of(deep_dream, *flags, "--layers", layer, "--name", "a")
+        assert not Path("outputs/deep_dream/a").exists()
     assert "one size only" in refusal_of(deep_dream, "--model", "fixed.keras", "--layers", "fixed")
+
+
+def test_branches_that_do_not_fit_together(refusal_of):
+    images = keras.Input((None, None, 3))
+    small = layers.MaxPooling2D(4)(layers.Conv2D(2, 3, padding="same")(images))
+    joined = layers.Concatenate(name="joined")([images, layers.UpSampling2D(4)(small)])
+    keras.Model(images, joined).save("branches.keras")
+    Image.fromarray(photographs.bundled().pixels).resize((61, 41)).save("odd.png")
+    flags = ["--model", "branches.keras", "--layers", "joined", "--octaves", "1", "--image_path", "odd.png"]
+    assert "do not fit together at 77x57 pixels" in refusal_of(deep_dream, *flags)
+
+
+def test_a_guide_that_is_too_small(network_path, picture_path, refusal_of):
+    Image.new("RGB", (5, 5)).save("small.png")
+    flags = ["--model", network_path, "--layers", "mixed1", "--image_path", picture_path, "--guide", "small.png"]
+    assert "--guide small.png: is too small for these layers" in refusal_of(deep_dream, *flags)
+    assert not Path("outputs").exists()
 
 
 def test_another_picture_than_the_dream_was_made_from(dream, picture_path, refusal_of):

@@ -208,6 +208,12 @@ def test_a_server_that_cannot_go_on_starts_over(serve, answer, asked):
     assert left() == ["file"]
 
 
+def test_a_lost_connection_that_looks_like_the_end(serve):
+    url, requests = serve(body_of_unknown_length(GOOD[:300_000]), ranged(GOOD))
+    assert fetch(url) == GOOD
+    assert ranges(requests) == [None, "bytes=300000-"]
+
+
 def test_wrong_bytes_of_an_earlier_run_cost_but_one_more_request(serve):
     leave(bytes(300_000))
     url, requests = serve(ranged(GOOD))

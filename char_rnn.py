@@ -80,15 +80,15 @@ class Config(cli.CommonConfig):
     sample_every: Annotated[cli.Count, cli.MayChange] = 0
     """Steps between two validations, each with a sample; 0 for once an epoch, and at least every 1,000 steps."""
     prime: Annotated[str, cli.MayChange] = ""
-    """What the text goes on from: a text (one that begins with @ with one more of it), or @FILE; \\n ends a line."""
+    """What the text goes on from: a text, or @FILE; \\n ends a line, @@ begins a text that begins with @."""
     temperature: Annotated[float, cli.Between(0.0, 100.0), cli.MayChange] = 1.0
-    """With --sample: above 1 more daring, below 1 more careful; 0 for the likeliest character each time."""
+    """Of what is written: above 1 more daring, below 1 more careful; 0 for the likeliest character each time."""
     top_k: Annotated[cli.Count, cli.MayChange] = 0
-    """With --sample: draw among this many likeliest characters; 0 for all."""
+    """Draw each character among this many likeliest ones; 0 for all."""
     top_p: Annotated[float, cli.Between(1e-6, 1.0), cli.MayChange] = 1.0
-    """With --sample: draw among the likeliest characters that together have this probability."""
+    """Draw each character among the likeliest ones that together have this probability."""
     stop: Annotated[str, cli.MayChange] = ""
-    """With --sample: end when this has been written; \\n is the end of a line."""
+    """End a text when this has been written; \\n is the end of a line."""
     score: Annotated[str, cli.MayChange] = ""
     """Tell a trained run's surprise at each character of this file, in bits, and write it as coloured HTML."""
     classify: Annotated[str, cli.MayChange] = ""
@@ -310,12 +310,12 @@ def validate(read, numbers) -> float:
     return float(np.concatenate([losses[0], losses[1:, PAST:].ravel()]).mean(dtype=np.float64))
 
 
-def load(config: Config, alphabet: text.Alphabet | None = None, strict: bool = False) -> text.Text:
-    """Return what `--train` names; strict: refuse characters that the `alphabet` given lacks."""
+def load(config: Config, alphabet: text.Alphabet | None = None, strict_unless: str | None = None) -> text.Text:
+    """Return what `--train` names; alphabet, strict_unless: as for `text.load`."""
     if config.train == ("arithmetic",):
         return text.Sums(config.digits, config.reverse)
     folder = Path(config.output_dir) / cli.script_name(Config) / "texts"
-    return text.load(config.train, config.encoding, config.min_count, folder, alphabet, strict)
+    return text.load(config.train, config.encoding, config.min_count, folder, alphabet, strict_unless)
 
 
 def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, float]:
@@ -328,7 +328,10 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
     is_elsewhere = earlier is not None and list(config.train) != earlier.settings.get("train")
     if earlier:
         alphabet = text.Alphabet(earlier.alphabet)
-    data = load(config, alphabet, strict=is_elsewhere and not config.map_unknown)
+    is_strict = is_elsewhere and not config.map_unknown
+    data = load(config, alphabet, strict_unless=earlier.digest if is_strict else None)
+    if earlier and data.alphabet != alphabet:
+        raise cli.UserError(f"--train arithmetic: {config.resume} has another alphabet than sums; start a new run")
     is_fine_tuning = is_elsewhere and data.digest != earlier.digest  # and not the same text in another place
     shown = dataclasses.replace(config, prime=config.prime or as_prime(data.alphabet.decode(data.validation[:30])))
     data.steps(config)  # tells now if the text is too short,
@@ -391,6 +394,7 @@ def generate(config: Config) -> None:
         if missing := alphabet.missing(config.stop):
             raise cli.UserError(f"--stop: the network never writes {text.named(missing)}")
         write, written = make_writer(network, config, alphabet), config.opening
+        alphabet.encode(config.opening, config.map_unknown)  # tells of a strange prime before anything is written
         print(written, end="")
         try:
             for piece in sample(read, write, config, alphabet, config.sample):
@@ -428,13 +432,14 @@ def train_rivals(config: Config) -> tuple[text.Alphabet, dict]:
         name = f"{config.name or 'classify'}-{Path(path).stem}"
         own = dataclasses.replace(config, train=(path,), classify="", name=name)
         folder = Path(config.output_dir) / cli.script_name(Config) / own.name
-        if not folder.exists():
+        if not files.exists(folder):
             print(f"training on {path}", flush=True)
             train(own, alphabet)
         run, kept = stored.StoredRun(folder), stored.read_config(Config, folder)
         if different := cli.contradictions(own, kept):
             raise cli.UserError(f"{', '.join(different)}: {folder} is there already; choose another --name")
-        run.check_data(load(own, alphabet))
+        if run.digest != load(own, alphabet).digest:
+            raise cli.UserError(f"{folder} was trained on another text, or one of other texts; choose another --name")
         if not (folder / "network.keras").exists():
             print(f"training on {path}, from where it was interrupted", flush=True)
             train(dataclasses.replace(own, resume=str(folder)), alphabet)
@@ -457,14 +462,27 @@ def classify(config: Config) -> None:
     print(f"{config.classify} is most like {min(results, key=results.get)}")
 
 
+def unescaped(config: Config, kept: Config) -> Config:
+    """Return the config with what was typed as \\n made the end of a line, and the file that `--prime` names read.
+
+    kept: the settings of the run that is gone on with; what comes from there is as it should be.
+    """
+    prime, stop = config.prime, config.stop
+    if stop != kept.stop:
+        stop = stop.replace("\\n", "\n")  # which a shell leaves as it is
+    if prime != kept.prime:
+        prime = prime.replace("\\n", "\n")
+        if prime.startswith("@") and not prime.startswith("@@"):
+            prime = as_prime(text.read(prime[1:], config.encoding).removesuffix("\n"))
+    return dataclasses.replace(config, prime=prime, stop=stop)
+
+
 @cli.one_line_errors
 def main(argv=None):
     """Run the command line `argv`, by default the process's own."""
     config = stored.configure(Config, argv, __doc__)
-    prime, stop = (it.replace("\\n", "\n") for it in (config.prime, config.stop))  # which a shell leaves as they are
-    if prime.startswith("@") and not prime.startswith("@@"):
-        prime = as_prime(text.read(prime[1:], config.encoding).removesuffix("\n"))
-    config = dataclasses.replace(config, prime=prime, stop=stop)
+    folder = config.run if config.uses_trained_run else config.resume
+    config = unescaped(config, stored.read_config(Config, Path(folder)) if folder else Config())
     if config.classify:
         classify(config)
     elif config.uses_trained_run:

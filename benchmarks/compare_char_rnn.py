@@ -42,9 +42,11 @@ class Contender:
     """A network in training, with its clock.
 
     step: trains once on the next batch, given how much of the time is over (0 to 1), and returns its characters.
-    validate: returns nats a character. saved: all that a checkpoint must hold; `load` and `dump` are for what else.
+    folder: where those of this race are kept, by name. validate: returns nats a character. saved: all that a checkpoint
+    must hold; `load` and `dump` are for what else.
     """
 
+    folder: Path
     name: str
     step: Callable[[int, float], int]
     validate: Callable[[], float]
@@ -54,7 +56,7 @@ class Contender:
 
     def __post_init__(self):
         """Go on from the newest checkpoint, if there is one."""
-        self.folder = quality.FOLDER / "compare_char_rnn" / self.name.replace(" ", "_")
+        self.folder = self.folder / self.name.replace(" ", "_")
         self.folder.mkdir(parents=True, exist_ok=True)
         kept = checkpoints.restore(self.folder, self.saved)
         self.seconds, self.steps = (float(kept["seconds"]), int(kept["steps"])) if kept else (0.0, 0)
@@ -111,7 +113,7 @@ class Feed:
         return next(self._batches)
 
 
-def ours(data: text.Text, config: char_rnn.Config) -> Contender:
+def ours(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender:
     """Return char_rnn.py."""
     device = devices.setup(config)
     parts = char_rnn.build(config, len(data.alphabet))
@@ -123,10 +125,10 @@ def ours(data: text.Text, config: char_rnn.Config) -> Contender:
         train_step(*device.share(*feed(number)), tf.constant(number, tf.int64))["loss"].numpy()
         return config.batch_size * config.window
 
-    return Contender("ours", step, lambda: char_rnn.validate(read, data.validation), parts)
+    return Contender(folder, "ours", step, lambda: char_rnn.validate(read, data.validation), parts)
 
 
-def tutorial(data: text.Text) -> Contender:
+def tutorial(folder: Path, data: text.Text) -> Contender:
     """Return the network and the step of TensorFlow's tutorial."""
     keras.utils.set_random_seed(0)
     characters, units, batch_size, window = len(data.alphabet), 1024, 64, 100
@@ -158,10 +160,10 @@ def tutorial(data: text.Text) -> Contender:
         return batch_size * window
 
     saved = {"network": network, "optimizer": optimizer}
-    return Contender("tutorial's GRU", step, lambda: char_rnn.validate(read, data.validation), saved)
+    return Contender(folder, "tutorial's GRU", step, lambda: char_rnn.validate(read, data.validation), saved)
 
 
-def pytorch(data: text.Text, config: char_rnn.Config) -> Contender:
+def pytorch(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender:
     """Return PyTorch's LSTM of the same size, on the same windows."""
     torch = quality.needed("torch")
 
@@ -210,7 +212,8 @@ def pytorch(data: text.Text, config: char_rnn.Config) -> Contender:
         optimizer.load_state_dict(content["optimizer"])
         carried_states[:] = content["states"]
 
-    return Contender("PyTorch's LSTM", step, lambda: char_rnn.validate(read, data.validation), {}, dump, load)
+    validate = lambda: char_rnn.validate(read, data.validation)  # noqa: E731
+    return Contender(folder, "PyTorch's LSTM", step, validate, {}, dump, load)
 
 
 def draw(contenders: list[Contender], path: Path) -> None:
@@ -245,7 +248,9 @@ def main(argv=None):
     config = char_rnn.Config(minutes=arguments.minutes, precision="float32", **chosen)
     cli.check_values(config)
     data = text.load([arguments.train], "utf-8", 1, quality.FOLDER / "texts")
-    contenders = [ours(data, config), tutorial(data), pytorch(data, config)]
+    race = "_".join([data.digest[:8], f"{arguments.minutes:g}", *(f"{value:g}" for value in chosen.values())])
+    folder = quality.FOLDER / "compare_char_rnn" / race  # another race has other checkpoints
+    contenders = [ours(folder, data, config), tutorial(folder, data), pytorch(folder, data, config)]
     whole = arguments.minutes * 60
     while any(contender.seconds < whole for contender in contenders):
         for contender in contenders:

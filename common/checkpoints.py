@@ -18,10 +18,11 @@ from common.files import read_npz, told_in_one_line, whole
 KEPT = 2
 
 
-def save(folder: Path, step: int, saved: dict, **arrays: np.ndarray) -> None:
-    """Write the checkpoint of `step` into `folder` and delete all but the newest two.
+def save(folder: Path, step: int, saved: dict, needed: int = -1, **arrays: np.ndarray) -> None:
+    """Write the checkpoint of `step` into `folder` and delete all but the newest two, and the one for step `needed`.
 
     saved: by name, objects that have `variables` (Keras models and optimizers) or are variables.
+    needed: of what was saved until this step the newest is kept, too.
     arrays: further arrays to keep.
     Raises UserError, and keeps what was saved before, if a variable is not finite or the file cannot be written.
     """
@@ -33,7 +34,7 @@ def save(folder: Path, step: int, saved: dict, **arrays: np.ndarray) -> None:
             )
     with whole(folder / f"step_{step:08d}.npz") as file:
         np.savez(file, **contents, **arrays)
-    for old in _newest_first(folder)[KEPT:]:
+    for old in set(_newest_first(folder)[KEPT:]) - set(_newest_first(folder, until=needed)[:1]):
         old.unlink(missing_ok=True)
 
 
@@ -85,5 +86,10 @@ def _variables(saved: dict):
             yield name, index, variable
 
 
-def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step_*.npz"), reverse=True)
+def step_of(path: Path) -> int:
+    """Return the step after which a file such as step_00000500.npz was written."""
+    return int(path.stem.removeprefix("step_"))
+
+
+def _newest_first(folder: Path, until: float = np.inf) -> list[Path]:
+    return sorted((path for path in folder.glob("step_*.npz") if step_of(path) <= until), reverse=True)

@@ -287,7 +287,9 @@ class Run:
         return max(min(self._steps_per_epoch, MOST_STEPS_UNSEEN), least)
 
     def validated(self, **figures: float) -> None:
-        """Keep figures that were measured before the coming step as a row of validation.csv."""
+        """Keep figures that were measured before the coming step as a row of validation.csv, unless they are there."""
+        if any(int(row["step"]) == self._done for row in self._rows("validation.csv")[-1:]):
+            return
         row = {"step": self._done, "seconds": round(self.seconds, 2), **figures}
         self._append("validation.csv", row)
         if self._board:
@@ -299,7 +301,8 @@ class Run:
         """Save models, by name, as the best that there were so far, in the folder best/."""
         with files.told_in_one_line(self.folder / "best"):
             (self.folder / "best").mkdir(exist_ok=True)
-        checkpoints.save(self.folder / "best", self._done, models)
+        # A run that is killed now goes on from its last checkpoint: what was the best then must still be there.
+        checkpoints.save(self.folder / "best", self._done, models, needed=self._saved_step)
 
     def stop(self, why: str) -> None:
         """Let this epoch be the last, and tell why."""
@@ -394,9 +397,10 @@ class Run:
             self.seconds, self._saved_step = float(kept["seconds"]), self._done
             self._pending = [dict(zip(kept["losses"], values, strict=True)) for values in kept["pending"]]
         # What was measured before the step that comes next is measured again.
+        validated = self._done - 1 if self.show_is_due else self._done
         rows = {
             name: self._rows(name, until)
-            for name, until in (("metrics.csv", self._done), ("validation.csv", self._done - 1))
+            for name, until in (("metrics.csv", self._done), ("validation.csv", validated))
         }
         self._open(folder)  # only now that nothing speaks against going on
         for name, kept_rows in rows.items():
@@ -404,7 +408,7 @@ class Run:
                 with files.whole(folder / name) as file:
                     file.write(_csv(kept_rows))
         for path in self._numbered("samples/step_*.*") + self._numbered("best/step_*.npz"):
-            if int(path.stem.removeprefix("step_")) > self._done:
+            if checkpoints.step_of(path) > self._done:
                 path.unlink()
         self._collect_texts()
         print(f"resumed after {self._done} steps", flush=True)

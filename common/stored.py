@@ -18,9 +18,11 @@ def configure(config_class: type, argv: list[str] | None, description: str):
     """Read the command line; for a resumed or sampled run the run's own settings stand for flags not given.
 
     Returns the config, its `resume` or `run` replaced by the run's folder.
-    Raises UserError if there is no such run, or if a flag contradicts its settings.
+    Raises UserError if there is no such run, or if a flag contradicts its settings or another flag.
     """
     config = cli.parse(config_class, argv, description)
+    if config.resume and config.uses_trained_run:
+        raise UserError(f"--resume {config.resume}: goes on training; to make something with a run name it by --run")
     if not (config.resume or config.uses_trained_run):
         return config
     field = "run" if config.uses_trained_run else "resume"
@@ -182,7 +184,7 @@ def _find(config_class: type, reference: str, output_dir: Path) -> Path:
         path = Path(reference)  # of the link "latest" its target: the link moves when another run begins
         return path.parent / path.readlink() if path.is_symlink() else path
     parent = output_dir / script
-    if (parent / "latest").is_symlink() and (parent / "latest" / "config.json").exists():
+    if files.exists(parent / "latest" / "config.json") and (parent / "latest").is_symlink():
         return parent / (parent / "latest").readlink()
     found = sorted(parent.glob("[!.]*/config.json"), key=lambda path: path.stat().st_mtime)
     if not found:

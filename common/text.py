@@ -143,7 +143,10 @@ class Text:
         """Raise UserError if a file was written to since it was read: the network would learn a text that is gone."""
         for path, *before in self._sources:
             if before != list(_state(path)):
-                raise UserError(f"{path} has changed since the training began; start a new run on what it holds now")
+                raise UserError(
+                    f"{path} was written to since the training began; if it holds the same text, go on with --resume, "
+                    "else start a new run"
+                )
 
 
 class Sums(Text):
@@ -198,12 +201,13 @@ def load(
     min_count: int,
     folder: Path,
     alphabet: Alphabet | None = None,
-    strict: bool = False,
+    strict_unless: str | None = None,
 ) -> Text:
     """Return the text of files and folders, one after the other; without any, of Python's standard library.
 
     min_count: characters that are rarer become UNKNOWN. folder: where the encoded text is kept; what lies there of the
-    same text is used again. alphabet: in place of the text's own; strict: which must have all of its characters.
+    same text is used again. alphabet: in place of the text's own; strict_unless: which must have all of its characters,
+    unless its digest is this one.
     Raises UserError if something cannot be read, is no text, or has other characters than it must.
     """
     name = ", ".join(paths) or "Python's standard library"
@@ -219,7 +223,9 @@ def load(
     if alphabet is None:
         common = "".join(character for character, count in found.items() if count >= min_count)
         alphabet = Alphabet(common.replace(UNKNOWN, "") + UNKNOWN)
-    elif strict and (missing := alphabet.missing("".join(found))):
+    digest.update(json.dumps(alphabet.characters).encode())
+    missing = alphabet.missing("".join(found))
+    if missing and strict_unless not in (None, digest.hexdigest()):
         raise UserError(
             f"{name} holds {named(missing)}, which the run's alphabet lacks; "
             "--map_unknown reads such characters as unknown ones"
@@ -227,10 +233,11 @@ def load(
     if len(alphabet) < 3:
         raise UserError(f"{name}: has no two kinds of characters" + (f" {min_count} times" if min_count > 1 else ""))
     length = int(counts.sum())
-    digest.update(json.dumps(alphabet.characters).encode())
     path = folder / f"{digest.hexdigest()[:16]}.numbers"
     kind = np.min_scalar_type(len(alphabet) - 1)
-    if not path.exists() or path.stat().st_size != length * kind.itemsize:
+    with told_in_one_line(path):
+        is_encoded = path.exists() and path.stat().st_size == length * kind.itemsize
+    if not is_encoded:
         _encode(files, encoding, alphabet, kind, path, length)
     rare = sum(count for character, count in found.items() if character not in alphabet.characters)
     print(
@@ -300,9 +307,11 @@ def _files(paths: list[str], encoding: str, is_library: bool = False) -> list[Pa
         inside = sorted(path.rglob("*.py") if is_library else path.rglob("*"))
         if is_library:  # its own tests and what was installed beside it are not the library
             inside = [it for it in inside if not {"site-packages", "test", "tests"} & set(it.relative_to(path).parts)]
-        inside = [
-            it for it in inside if it.is_file() and not any(p.startswith(".") for p in it.relative_to(path).parts)
-        ]
+        inside = [it for it in inside if not any(part.startswith(".") for part in it.relative_to(path).parts)]
+        try:
+            inside = [it for it in inside if it.is_file()]
+        except OSError as error:  # a folder that may be listed but not entered
+            raise UserError(f"{error.filename} cannot be read: {error.strerror.lower()}") from None
         is_known_text = is_library or _codec(encoding).name.startswith(WIDE)
         texts = [it for it in inside if is_known_text or not _is_binary(it)]
         if not texts:

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 import char_rnn
 from char_rnn import Config
-from common import recurrence, text
+from common import checkpoints, recurrence, text
 
 SMALL = Config(width=16, layers=2, embedding=8, batch_size=4, window=8, dropout=0.0, precision="float32")
 TINY_FLAGS = [
@@ -429,6 +429,29 @@ def test_what_a_killed_run_left_after_its_checkpoint_is_taken_back(trained):
     assert rest == list(before[1:])
 
 
+def test_the_best_at_the_last_checkpoint_survives_a_kill(trained):
+    newest, best = max((trained / "checkpoints").iterdir()), max((trained / "best").iterdir())
+    run = object.__new__(char_rnn.runs.Run)
+    run.folder, run._saved_step = trained, checkpoints.step_of(newest)
+    for step in (9001, 9002, 9003):  # validated since, each time better
+        run.step = tf.Variable(step, dtype=tf.int64)
+        run.keep_best(averaged_network=keras.Sequential())
+    assert best.exists()
+    assert len(list((trained / "best").iterdir())) == 3
+    char_rnn.main(["--resume", "latest", "--epochs", "3"])
+    assert not (trained / "best/step_00009003.npz").exists()
+    char_rnn.main(["--sample", "5"])
+
+
+def test_a_prime_is_taken_as_typed_once(corpus):
+    Path("prime.txt").write_text("the \\n")  # a backslash and an n, which the text must hold
+    Path("corpus.txt").write_text(SENTENCES.replace(" <", " \\n<"))
+    char_rnn.main([*TINY_FLAGS, "--train", "corpus.txt", "--prime", "@prime.txt", "--name", "a"])
+    char_rnn.main(["--resume", "latest", "--epochs", "2"])
+    for sample in (RUNS / "a/samples").glob("*.txt"):
+        assert sample.read_text().startswith("the \\n")
+
+
 @pytest.mark.parametrize(
     ("steps_per_epoch", "changes", "expected"),
     [
@@ -464,6 +487,8 @@ def test_patience(corpus, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "no better validation in 2: the best was at step 0" in printed
     assert "done: 10 steps" in printed
+    rows = next(RUNS.glob("*/validation.csv")).read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "0", "5", "10"]
 
 
 def test_fine_tuning(trained, refusal_of, capsys):
@@ -490,6 +515,17 @@ def test_fine_tuning(trained, refusal_of, capsys):
     capsys.readouterr()
     char_rnn.main(["--resume", str(RUNS / "fine"), "--train", "elsewhere/other.txt", "--map_unknown", "--epochs", "5"])
     assert "resumed after" in capsys.readouterr().out  # the same text in another place is no other text
+    line = refusal_of(char_rnn, "--resume", str(RUNS / "tiny"), "--train", "arithmetic")
+    assert "has another alphabet than sums" in line
+
+
+def test_a_text_with_rare_characters_in_another_place(capsys):
+    Path("rare.txt").write_text(SENTENCES + "ß")
+    char_rnn.main([*TINY_FLAGS, "--train", "rare.txt", "--min_count", "2", "--name", "a"])
+    Path("elsewhere").mkdir()
+    Path("rare.txt").rename("elsewhere/rare.txt")
+    char_rnn.main(["--resume", "latest", "--train", "elsewhere/rare.txt", "--epochs", "2"])
+    assert "resumed after" in capsys.readouterr().out
 
 
 def test_a_text_that_changed(trained, refusal_of, monkeypatch):
@@ -503,7 +539,7 @@ def test_a_text_that_changed(trained, refusal_of, monkeypatch):
 
     monkeypatch.setattr(char_rnn.runs.Run, "log", log_and_change)
     line = refusal_of(char_rnn, *TINY_FLAGS, "--train", "corpus.txt", "--name", "changing")
-    assert "corpus.txt has changed since the training began" in line
+    assert "corpus.txt was written to since the training began" in line
 
 
 def test_classifying(capsys, refusal_of):
@@ -526,6 +562,10 @@ def test_classifying(capsys, refusal_of):
     char_rnn.main(flags)
     assert "training on right.txt, from where it was interrupted" in capsys.readouterr().out
     assert (RUNS / "letters-right/network.keras").exists()
+    Path("third.txt").write_text("абв " * 1000)
+    with_another = [*TINY_FLAGS, "--train", "left.txt", "right.txt", "third.txt", "--classify", "unknown.txt"]
+    line = refusal_of(char_rnn, *with_another, "--name", "letters")
+    assert "letters-left was trained on another text, or one of other texts; choose another --name" in line
     Path("folder").mkdir()
     shutil.copy("left.txt", "folder/left.txt")
     same = [*TINY_FLAGS, "--train", "left.txt", "folder/left.txt", "--classify", "unknown.txt"]
@@ -592,11 +632,15 @@ def test_bad_settings(flags, words, refusal_of, corpus):
         (("--score", "nowhere.txt"), "nowhere.txt: there is no such file"),
         (("--score", "other.txt"), "the network never saw 'ß'"),
         (("--resume", "latest", "--cell", "gru"), "--cell gru (the run has lstm)"),
+        (("--resume", "latest", "--sample", "5"), "to make something with a run name it by --run"),
     ],
 )
 def test_bad_use_of_a_run(flags, words, refusal_of, trained):
     Path("other.txt").write_text("ß")
+    (trained / "generated").mkdir(exist_ok=True)
+    (trained / "generated/sample.txt").write_text("of an earlier command")
     assert words in refusal_of(char_rnn, *flags)
+    assert (trained / "generated/sample.txt").read_text() == "of an earlier command"
 
 
 def test_a_run_of_another_alphabet_is_refused(refusal_of, trained):

@@ -266,6 +266,8 @@ def train(config: Config) -> dict[str, float]:
         raise cli.UserError(
             f"--noise_level {config.noise_level}: with --noise {config.noise} it is a share of the pixels"
         )
+    if config.kind == "denoising" and config.noise_level == 0:
+        raise cli.UserError("--noise_level 0: leaves nothing to clean; without --kind denoising there is no noise")
     if config.as_they_are:
         raise cli.UserError("--as_they_are: says how --reconstruct takes pictures; give both")
     device = devices.setup(config)

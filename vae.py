@@ -32,8 +32,8 @@ CLASSIFY_SAMPLES = 50  # of the latents, for each image and class
 MOST_TRAVERSED = 64  # latents, a row of traversals.png each
 DECODED_AT_ONCE = 5_000  # latents; more need more memory and are no faster
 
-# Negative log-likelihood of MNIST's test images in nats, with one stochastic layer, dynamic binarization and 5,000
-# importance samples.
+# Negative log-likelihood of MNIST's test images in nats, with one layer of latents and dynamic binarization; those of
+# Burda et al. with 5,000 importance samples.
 PUBLISHED_FIGURES = {
     "VAE, two dense layers of 200 (Burda et al. 2016, table 1)": 86.76,
     "IWAE, the same with 50 samples (Burda et al. 2016, table 1)": 84.78,
@@ -64,7 +64,7 @@ class Config(cli.PictureConfig):
     importance_samples: cli.Positive = 1
     """Samples of the latents for each image in training."""
     beta: Annotated[float, cli.Between(0.0, 1000.0)] = 1.0
-    """Weight of the Kullback-Leibler divergence (Higgins et al. 2017); only with 1 is it a bound."""
+    """Weight of the Kullback-Leibler divergence (Higgins et al. 2017); below 1 what is maximised is no bound."""
     warmup_steps: cli.Count = 2_000
     """Steps over which that weight grows from 0 to its value."""
     conditional: bool = False
@@ -76,7 +76,7 @@ class Config(cli.PictureConfig):
     batch_size: cli.Positive = 128
     """Images in a step; the paper's 100."""
     learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 2e-3
-    """Adam's first step size; the paper has Adagrad."""
+    """Adam's largest step size, after the first 500 steps; the paper has Adagrad."""
     decay_steps: cli.Positive = 40_000
     """Steps over which the step size falls, along a cosine, to a hundredth."""
     average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.999
@@ -434,6 +434,8 @@ def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
     if config.label:
         raise cli.UserError("--label: chooses what --sample, --interpolate or --between draws; give one of them, too")
+    if config.evaluation_samples != Config.evaluation_samples:
+        raise cli.UserError(f"--evaluation_samples {config.evaluation_samples}: says how to --evaluate; give both")
     if config.bound == "iwae" and config.importance_samples == 1:
         raise cli.UserError("--bound iwae: is the ELBO with one sample; give --importance_samples 5, or 50")
     device = devices.setup(config)
@@ -453,7 +455,8 @@ def train(config: Config) -> dict[str, float]:
 
     def grid():
         images = sample(generator, normal, grid_labels, classes)
-        run.look_for_trouble(images, grid_labels if classes else None, loss=None)
+        advice = "posterior collapse; a longer --warmup_steps or a --beta below 1 may help"
+        run.look_for_trouble(images, grid_labels if classes else None, loss=None, alike=advice)
         return pictures.grid(images, GRID_COLUMNS, row_names)
 
     with runs.Run(config, device, data, DEFAULT_STEPS, **state) as run:
@@ -470,6 +473,8 @@ def generate(config: Config) -> None:
     """Write what the command line asks of the run in `config.run` into its folder generated/."""
     # Log-likelihoods are sums over many pixels: always in float32.
     devices.setup(dataclasses.replace(config, precision="float32"))
+    if config.label and not (config.sample or config.interpolate or config.between):
+        raise cli.UserError(f"--label {config.label}: --evaluate and --classify measure the images of all classes")
     run = stored.StoredRun(config.run)
     classes = len(run.class_names) if config.conditional else 0
     networks = build_networks(config, run.channels, classes)
@@ -552,7 +557,7 @@ def evaluate(config: Config, networks: Networks, generator, run: stored.StoredRu
         "importance_samples": samples,
         "importance_weighted_bound": bound,
         "standard_error": figures[2].std() / np.sqrt(len(test.images)),
-        "active_units": int((normal.var(axis=0) > 0.01).sum()),  # Burda et al. 2016, section 5.1
+        "active_units": int((normal.var(axis=0) > 0.01).sum()),  # Burda et al. 2016, section 5
     }
     files.write_json(run.generated / "evaluation.json", result)
     print(f"nats, {test.name}, binarization: {result['binarization']}")

@@ -19,10 +19,11 @@ from benchmarks import quality
 from common import cli, datasets, pictures, stored
 
 
-def precision(distances_to, queries, labels, query_labels, title: str, count: int = 10) -> dict:
+def precision(distances_to, queries, labels, query_labels, classes: int, title: str, count: int = 10) -> dict:
     """Return the mean share of each class's own pictures among the `count` nearest, and milliseconds for a search.
 
-    distances_to: returns the distances (N,) of a query to all pictures, whose labels are `labels`.
+    distances_to: returns the distances (N,) of a query to all pictures, whose labels are `labels`, from 0 to
+    classes - 1. Of a class without queries the share is None.
     """
     hits, start = [], time.perf_counter()
     for query in cli.progress(queries, title):
@@ -30,7 +31,7 @@ def precision(distances_to, queries, labels, query_labels, title: str, count: in
         hits.append(labels[nearest])
     milliseconds = 1000 * (time.perf_counter() - start) / len(queries)
     shares = (np.stack(hits) == query_labels[:, None]).mean(axis=-1)
-    by_class = [float(shares[query_labels == label].mean()) for label in np.unique(query_labels)]
+    by_class = [float(of.mean()) if len(of := shares[query_labels == label]) else None for label in range(classes)]
     return {"codes": title, "precision": float(shares.mean()), "by_class": by_class, "milliseconds": milliseconds}
 
 
@@ -56,24 +57,25 @@ def main(argv=None):
 
     codes = autoencoder.encode(encoder, pictures.to_unit(test.images))
     pixels, test_pixels = (part.images.reshape(len(part.images), -1) / np.float32(255) for part in (train, test))
-    pca = PCA(config.code_size, random_state=0).fit(pixels)
+    components = min(config.code_size, *pixels.shape)
+    pca = PCA(components, random_state=0).fit(pixels)
     signs, test_signs = np.packbits(pca.transform(pixels) > 0, axis=-1), pca.transform(test_pixels)
     norms = (pixels**2).sum(axis=-1)
     rows = [
-        precision(search, queries[: arguments.queries], train.labels, labels, title)
+        precision(search, queries[: arguments.queries], train.labels, labels, len(test.class_names), title)
         for title, search, queries in (
             (
                 f"{config.code_size} bits of autoencoder.py",
                 lambda it: autoencoder.code_distances(kept, it, config),
                 codes,
             ),
-            (f"{config.code_size} bits of PCA", lambda it: autoencoder.code_distances(signs, it, config), test_signs),
+            (f"{components} bits of PCA", lambda it: autoencoder.code_distances(signs, it, config), test_signs),
             ("pixels", lambda it: norms - 2 * pixels @ it, test_pixels),
         )
     ]
     print(f"{'precision at 10':28} mean   {'  '.join(f'{name:>5}' for name in test.class_names)}   ms")
     for row in rows:
-        shares = "  ".join(f"{share:.3f}" for share in row["by_class"])
+        shares = "  ".join("    -" if share is None else f"{share:.3f}" for share in row["by_class"])
         print(f"{row['codes']:28} {row['precision']:.3f}  {shares}   {row['milliseconds']:.2f}")
     result = {"run": config.run, "pictures": len(train.images), "queries": len(labels)}
     quality.write_json("codes_autoencoder", {**result, "class_names": test.class_names, "rows": rows})

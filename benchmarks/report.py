@@ -192,7 +192,8 @@ def nearest_codes(result: dict) -> list[str]:
         "|---" * (len(names) + 3) + "|",
     ]
     for row in result["rows"]:
-        shares = " | ".join(f"{share:.3f}" for share in (row["precision"], *row["by_class"]))
+        shares = (row["precision"], *row["by_class"])
+        shares = " | ".join("-" if share is None else f"{share:.3f}" for share in shares)
         lines.append(f"| {row['codes']} | {shares} | {row['milliseconds']:.1f} |")
     return lines
 

@@ -157,7 +157,7 @@ def binarize(data: Images, at_random: bool) -> Images:
     this one.
     """
     levels = np.random.default_rng(0).integers(0, 255, data.images.shape, np.uint8) if at_random else 127
-    return dataclasses.replace(data, images=np.where(data.images > levels, 255, 0).astype(np.uint8))
+    return dataclasses.replace(data, images=np.where(data.images > levels, np.uint8(255), np.uint8(0)))
 
 
 class NotDownloaded(UserError):

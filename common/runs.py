@@ -332,12 +332,18 @@ class Run:
             self._warned.add(kind)
             self._bar.console.print(f"step {self._done}: {text}", highlight=False, soft_wrap=True)
 
-    def look_for_trouble(self, images: np.ndarray, labels=None, loss: str | None = "discriminator_loss") -> None:
+    def look_for_trouble(
+        self,
+        images: np.ndarray,
+        labels=None,
+        loss: str | None = "discriminator_loss",
+        alike: str = "mode collapse; another --seed or a smaller --learning_rate may help",
+    ) -> None:
         """Tell the user of two ways of failing that look harmless in the losses.
 
         images: samples, uint8 (N, height, width, channels). labels: their classes (N,), if they were asked for. loss:
         which one means, near zero, that a network has nothing left to learn, and the other nothing to learn from it;
-        None if none does.
+        None if none does. alike: what it is called, and what helps, if all images are alike.
         """
         metrics = self.metrics  # read from the file
         if loss and metrics.get(loss, 1.0) < 0.02:
@@ -349,10 +355,7 @@ class Run:
         chosen = np.random.default_rng(0).permutation(len(self.data.images))[:1000]
         real_labels = None if labels is None else self.data.labels[chosen]
         if metrics and _variety(images, labels) < 0.25 * _variety(self.data.images[chosen], real_labels):
-            self.warn(
-                "mode collapse",
-                "the samples are all alike: mode collapse; another --seed or a smaller --learning_rate may help",
-            )
+            self.warn("alike", f"the samples are all alike: {alike}")
 
     def finish(self, sheet: np.ndarray, text: str | None = None, **models: keras.Model) -> None:
         """Write final.png, and each model as `<name>.keras` for any Keras program."""

@@ -23,6 +23,8 @@ def configure(config_class: type, argv: list[str] | None, description: str):
     config = cli.parse(config_class, argv, description)
     if config.resume and config.uses_trained_run:
         raise UserError(f"--resume {config.resume}: goes on training; to make something with a run name it by --run")
+    if not config.uses_trained_run and getattr(config, "run", "latest") != "latest":
+        raise UserError(f"--run {config.run}: makes something with a run, by --sample and the like; --resume trains on")
     if not (config.resume or config.uses_trained_run):
         return config
     field = "run" if config.uses_trained_run else "resume"

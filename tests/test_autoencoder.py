@@ -12,6 +12,7 @@ from PIL import Image
 
 import autoencoder
 from autoencoder import Config
+from benchmarks import codes_autoencoder
 
 SMALL = Config(width=2, code_size=6, batch_size=16, image_size=16, precision="float32")
 TINY_FLAGS = [
@@ -267,6 +268,18 @@ def test_what_a_run_can_be_used_for(_finished, own_pictures, name, capsys):
     assert result["test_images"] == 297
     assert f"{result['squared_error']['PCA']:.4g}" in printed
     assert ("denoised_psnr" in result) == (name == "real")
+    if name == "real":  # noise of 0.5: a mean squared error of a quarter
+        assert result["denoised_psnr"]["noisy"] == pytest.approx(-10 * np.log10(0.25), abs=0.1)
+    train, test = (autoencoder.datasets.load("digits", 16, split) for split in ("train", "test"))
+    pixels, tested = (part.images.reshape(len(part.images), -1) / 255.0 for part in (train, test))
+    components = np.linalg.svd(pixels - pixels.mean(axis=0), full_matrices=False)[2][:6]
+    rest = tested - pixels.mean(axis=0)
+    rest -= rest @ components.T @ components
+    assert result["squared_error"]["PCA"] == pytest.approx((rest**2).sum(axis=1).mean(), rel=1e-3)
+    accuracy = result["linear_accuracy"]
+    assert accuracy["pixels"] > 0.9
+    assert accuracy["pixels"] > accuracy["PCA"] > 0.5
+    assert accuracy["this run"] > 0.15
     sizes = [row["bits"] for row in result["code"]]
     if name == "binary":
         assert sizes == [pytest.approx(6, abs=0.5)]
@@ -331,6 +344,7 @@ def test_two_epochs_and_two_resumed_equal_four():
         (["--noise_level", "1.5", "--kind", "denoising", "--noise", "masking"], "is a share of the pixels"),
         (["--as_they_are"], "--as_they_are: "),
         (["--noise_level", "0.3"], "--noise_level 0.3: need --kind denoising"),
+        (["--noise_level", "0", "--kind", "denoising"], "--noise_level 0: leaves nothing to clean"),
         (["--jit", "on"], "XLA does not know the distortions of --contrast"),
         (["--reconstruct"], "--reconstruct: name at least one file"),
     ],
@@ -369,3 +383,14 @@ def test_own_pictures_have_no_test_images_to_evaluate_on(tiny_folder, refusal_of
     folder = tiny_folder(count=20)
     autoencoder.main([*TINY_FLAGS, "--data", str(folder), "--name", "own"])
     assert "has no test pictures" in refusal_of(autoencoder, "--evaluate")
+
+
+def test_precision_of_the_nearest_by_class():
+    positions, labels = np.arange(40.0), np.repeat([0, 1], 20)
+
+    def distances_to(query):
+        return np.abs(positions - query)
+
+    found = codes_autoencoder.precision(distances_to, [5.0, 19.4, 30.0], labels, np.array([0, 0, 1]), 3, "codes")
+    assert found["by_class"] == [0.75, 1.0, None]  # of the ten nearest to 19.4, 15 to 24, half are of class 0
+    assert found["precision"] == pytest.approx((1.0 + 0.5 + 1.0) / 3)

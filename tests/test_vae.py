@@ -290,15 +290,29 @@ def test_one_batch_can_be_overfitted(changes, monkeypatch):
     assert losses[-1] < 100
 
 
-def test_losses_are_float32_in_mixed_precision():
+@pytest.mark.parametrize("changes", [{}, {"prior": "flow", "network": "conv"}], ids=str)
+def test_losses_are_float32_in_mixed_precision(changes):
     keras.config.set_dtype_policy("mixed_bfloat16")
-    _, step = make(classes=3)
+    _, step = make(classes=3, **changes)
     mixed = step(batch(), LABELS, tf.constant(0, tf.int64))
     keras.config.set_dtype_policy("float32")
-    _, step = make(classes=3)
+    _, step = make(classes=3, **changes)
     for name, value in step(batch(), LABELS, tf.constant(0, tf.int64)).items():
         assert mixed[name].dtype == tf.float32
         assert float(mixed[name]) == pytest.approx(float(value), rel=0.02, abs=0.02)
+
+
+def test_a_run_in_mixed_precision_is_evaluated_in_float32(monkeypatch):
+    vae.main([*TINY_FLAGS, "--precision", "mixed_bfloat16"])
+    computed, evaluate = [], vae.evaluate
+
+    def evaluate_and_look(config, networks, *arguments):
+        computed.append(networks.decoder.compute_dtype)
+        evaluate(config, networks, *arguments)
+
+    monkeypatch.setattr(vae, "evaluate", evaluate_and_look)
+    vae.main(["--evaluate", "--evaluation_samples", "2"])
+    assert computed == ["float32"]
 
 
 def test_weight_of_the_divergence_grows_to_beta():
@@ -428,6 +442,9 @@ def test_two_epochs_and_two_resumed_equal_four():
         (["--importance_samples", "0"], "--importance_samples 0: must be at least 1"),
         (["--label", "3"], "--label: chooses what --sample, --interpolate or --between draws"),
         (["--bound", "iwae"], "--bound iwae: is the ELBO with one sample"),
+        (["--evaluation_samples", "100"], "--evaluation_samples 100: says how to --evaluate"),
+        (["--run", "outputs/vae/a"], "--run outputs/vae/a: makes something with a run"),
+        (["--evaluate", "--resume", "outputs/vae/a"], "to make something with a run name it by --run"),
         (["--between"], "--between: name at least one file"),
     ],
 )

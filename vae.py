@@ -471,10 +471,10 @@ def train(config: Config) -> dict[str, float]:
 
 def generate(config: Config) -> None:
     """Write what the command line asks of the run in `config.run` into its folder generated/."""
-    # Log-likelihoods are sums over many pixels: always in float32.
-    devices.setup(dataclasses.replace(config, precision="float32"))
     if config.label and not (config.sample or config.interpolate or config.between):
         raise cli.UserError(f"--label {config.label}: --evaluate and --classify measure the images of all classes")
+    # Log-likelihoods are sums over many pixels: always in float32.
+    devices.setup(dataclasses.replace(config, precision="float32"))
     run = stored.StoredRun(config.run)
     classes = len(run.class_names) if config.conditional else 0
     networks = build_networks(config, run.channels, classes)

@@ -41,9 +41,9 @@ MARKS = {"asked of ours after 10 minutes": 1.55, "nanoGPT's transformer (on a GP
 class Contender:
     """A network in training, with its clock.
 
-    step: trains once on the next batch, given how much of the time is over (0 to 1), and returns its characters.
-    folder: where those of this race are kept, by name. validate: returns nats a character. saved: all that a checkpoint
-    must hold; `load` and `dump` are for what else.
+    folder: where the contenders of this race are kept, by name. step: trains once on the next batch, given how much of
+    the time is over (0 to 1), and returns its characters. validate: returns nats a character. saved: all that a
+    checkpoint must hold; `load` and `dump` are for what else.
     """
 
     folder: Path
@@ -212,8 +212,7 @@ def pytorch(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender
         optimizer.load_state_dict(content["optimizer"])
         carried_states[:] = content["states"]
 
-    validate = lambda: char_rnn.validate(read, data.validation)  # noqa: E731
-    return Contender(folder, "PyTorch's LSTM", step, validate, {}, dump, load)
+    return Contender(folder, "PyTorch's LSTM", step, lambda: char_rnn.validate(read, data.validation), {}, dump, load)
 
 
 def draw(contenders: list[Contender], path: Path) -> None:

@@ -257,7 +257,7 @@ def comparison_vae(result: dict) -> list[str]:
 
 def text_comparison(result: dict) -> list[str]:
     """Return the section on char_rnn.py against the tutorial's network and PyTorch's LSTM."""
-    names, name = list(dict.fromkeys(point["contender"] for point in result["points"])), Path(result["text"]).name
+    name = Path(result["text"]).name
     flags = " ".join(
         f"--{flag} {value}" for flag, value in {"minutes": f"{result['minutes']:g}", **result["ours"]}.items()
     )
@@ -273,7 +273,7 @@ def text_comparison(result: dict) -> list[str]:
         "| | minutes | characters seen | validation loss | the best until then |",
         "|---|---|---|---|---|",
     ]
-    for contender in names:
+    for contender in dict.fromkeys(point["contender"] for point in result["points"]):
         points = [point for point in result["points"] if point["contender"] == contender]
         for until in (10, 30, 60):
             reached = [point for point in points if point["seconds"] <= until * 60 + 60]

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 import dcgan_mnist
 from benchmarks import quality
-from common import cli, devices
+from common import checkpoints, cli, devices
 
 
 def stepper(config: dcgan_mnist.Config, pixels, labels):
@@ -70,7 +70,7 @@ def run_as_user() -> dict:
         if process.wait() != 0:
             raise SystemExit("dcgan_mnist.py failed")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
-    steps = int(newest.stem.removeprefix("step_"))
+    steps = checkpoints.step_of(newest)
     return {"first_grid_seconds": first_grid, "steps_after_60_seconds": steps, "peak_megabytes": peak}
 
 

@@ -32,10 +32,13 @@ def save(folder: Path, step: int, saved: dict, needed: int = -1, **arrays: np.nd
             raise UserError(
                 f"{name.split('/')[0]} is not finite after step {step}; checkpoints before it are in {folder}"
             )
-    with whole(folder / f"step_{step:08d}.npz") as file:
+    with whole(_path(folder, step)) as file:
         np.savez(file, **contents, **arrays)
-    for old in set(_newest_first(folder)[KEPT:]) - set(_newest_first(folder, until=needed)[:1]):
-        old.unlink(missing_ok=True)
+    paths = _newest_first(folder)
+    resumable = [path for path in paths if path <= _path(folder, needed)][:1]
+    for old in paths[KEPT:]:
+        if old not in resumable:
+            old.unlink(missing_ok=True)
 
 
 def restore(folder: Path, saved: dict) -> dict[str, np.ndarray] | None:
@@ -91,5 +94,10 @@ def step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step_"))
 
 
-def _newest_first(folder: Path, until: float = np.inf) -> list[Path]:
-    return sorted((path for path in folder.glob("step_*.npz") if step_of(path) <= until), reverse=True)
+def _path(folder: Path, step: int) -> Path:
+    """Return the checkpoint's path; paths are in the order of their steps, one of step -1 before all others."""
+    return folder / f"step_{step:08d}.npz"
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step_*.npz"), reverse=True)

@@ -224,8 +224,7 @@ def load(
         common = "".join(character for character, count in found.items() if count >= min_count)
         alphabet = Alphabet(common.replace(UNKNOWN, "") + UNKNOWN)
     digest.update(json.dumps(alphabet.characters).encode())
-    missing = alphabet.missing("".join(found))
-    if missing and strict_unless not in (None, digest.hexdigest()):
+    if strict_unless not in (None, digest.hexdigest()) and (missing := alphabet.missing("".join(found))):
         raise UserError(
             f"{name} holds {named(missing)}, which the run's alphabet lacks; "
             "--map_unknown reads such characters as unknown ones"

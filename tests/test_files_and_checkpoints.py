@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,19 @@ def state(saved):
 def save_three(folder=Path()):
     for step in (10, 20, 30):
         checkpoints.save(folder, step, variables(step), seconds=np.array(step / 2))
+
+
+def test_a_copy_that_a_file_manager_made_does_no_harm():
+    checkpoints.save(Path(), 5, variables(5))
+    shutil.copy("step_00000005.npz", "step_00000005 copy.npz")
+    checkpoints.save(Path(), 6, variables(6), needed=5)
+    checkpoints.restore(Path(), variables(6))
+
+
+def test_what_a_run_would_go_on_from_is_kept():
+    for step in (1, 2, 3, 4, 5):
+        checkpoints.save(Path(), step, variables(step), needed=2)
+    assert sorted(path.name for path in Path().iterdir()) == [f"step_0000000{step}.npz" for step in (2, 4, 5)]
 
 
 def test_what_is_saved_is_restored():

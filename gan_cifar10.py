@@ -13,6 +13,7 @@ from them, and why, stands in docs/gan_cifar10.md.
 """
 
 import dataclasses
+import math
 from typing import Annotated, Literal
 
 import keras
@@ -26,6 +27,7 @@ GRID_COLUMNS = 10
 DEFAULT_STEPS = 30_000
 FEW_PICTURES = 1_000
 PENALTY_EVERY = 16  # steps: lazy regularisation (Karras et al. 2020, arXiv:1912.04958, section 3.1)
+GUESSING = {"non_saturating": 2 * math.log(2), "hinge": 2.0}  # what a discriminator loses that cannot tell
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,8 @@ class Config(cli.PictureConfig):
     """Share of its values that the discriminator leaves out of each layer but the first, so that it does not win."""
     gradient_penalty: Annotated[float, cli.Between(0.0, 1000.0)] = 0.0
     """Weight of the penalty on the discriminator's gradient at real images (Mescheder et al. 2018: 10)."""
+    balance: Annotated[float, cli.Between(0.0, 1.0)] = 0.75
+    """Share of what guessing loses below which the discriminator's steps shrink, lest it win; 0 for none."""
     flip: bool = False
     """Mirror half of the real images, where left and right make no difference: doubles a small collection."""
     augment: bool = False
@@ -239,8 +243,21 @@ def learning_rate(config: Config, progress: float) -> float:
     return config.learning_rate * (min(1.0, 2.0 * (1.0 - progress)) if config.schedule == "linear" else 1.0)
 
 
+def restraint(config: Config, recent_loss):
+    """Return what the discriminator's step size is multiplied by, from 1 to 0, given its loss over the last steps.
+
+    Where it wins, the generator learns nothing from it; and as it is known what guessing loses, its loss tells by how
+    much it wins. After Hazimeh and Ponomareva 2023 (arXiv:2302.00089), with another curve: a square, as far as the loss
+    is below `config.balance` times that of guessing.
+    """
+    if not config.balance:
+        return 1.0
+    return tf.minimum(1.0, recent_loss / (config.balance * GUESSING[config.loss])) ** 2
+
+
 def build(config: Config, channels: int, classes: int) -> dict:
-    """Return all that is trained and saved, by name: the networks, the averaged generator, and the optimizers."""
+    """Return all that is trained and saved, by name: the networks, the averaged generator, the optimizers, and the
+    discriminator's loss over the last steps."""
     generator, averaged_generator = (build_generator(config, channels, classes) for _ in range(2))
     discriminator = build_discriminator(config, channels, classes)
     averaged_generator.set_weights(generator.get_weights())
@@ -255,11 +272,21 @@ def build(config: Config, channels: int, classes: int) -> dict:
         "discriminator": discriminator,
         "generator_optimizer": generator_optimizer,
         "discriminator_optimizer": discriminator_optimizer,
+        "recent_loss": tf.Variable(
+            GUESSING[config.loss], trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        ),
     }
 
 
 def make_train_step(
-    generator, averaged_generator, discriminator, generator_optimizer, discriminator_optimizer, config: Config, classes
+    generator,
+    averaged_generator,
+    discriminator,
+    generator_optimizer,
+    discriminator_optimizer,
+    recent_loss,
+    config: Config,
+    classes: int,
 ):
     """Return the step, which updates both networks once, from the same images, and returns their losses.
 
@@ -300,6 +327,10 @@ def make_train_step(
 
         gradients = generator_tape.gradient(losses["generator_loss"], generator.trainable_variables)
         generator_optimizer.apply(gradients, generator.trainable_variables)
+        # Over about the last 50 steps.
+        recent_loss.assign(0.98 * recent_loss + 0.02 * devices.whole_sum(losses["discriminator_loss"]))
+        rate = generator_optimizer.learning_rate * restraint(config, recent_loss)
+        discriminator_optimizer.learning_rate.assign(rate)
         gradients = discriminator_tape.gradient(discriminator_objective, discriminator.trainable_variables)
         discriminator_optimizer.apply(gradients, discriminator.trainable_variables)
 
@@ -312,12 +343,6 @@ def make_train_step(
         return losses
 
     return train_step
-
-
-def set_learning_rate(networks: dict, config: Config, progress: float) -> None:
-    """Give both optimizers in `networks`, as `build` returns them, the step size at this point of the training."""
-    for name in ("generator_optimizer", "discriminator_optimizer"):
-        networks[name].learning_rate.assign(learning_rate(config, progress))
 
 
 def sample(generator, latents) -> np.ndarray:
@@ -365,7 +390,7 @@ def train(config: Config) -> dict[str, float]:
             for pixels, labels in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
-                set_learning_rate(networks, config, run.progress)
+                networks["generator_optimizer"].learning_rate.assign(learning_rate(config, run.progress))
                 run.log(train_step(pixels, labels, run.step))
         run.finish(grid(), generator=averaged_generator, discriminator=discriminator)
     return run.metrics

@@ -316,6 +316,18 @@ def arithmetic(result: dict) -> list[str]:
     ]
 
 
+def music(result: dict) -> list[str]:
+    """Return the section on tunes."""
+    return [
+        "## Tunes by char_rnn.py",
+        "",
+        f"`python -m benchmarks.abc_char_rnn`: after {result['minutes']:g} minutes of training on tunes in ABC",
+        f"notation it wrote {result['tunes']} tunes, of which {result['copied']} were among those it was trained on;",
+        f"{result['whole']:,} of their {result['bars']:,} bars are as long as the metre says, "
+        f"{result['whole'] / max(result['bars'], 1):.1%}.",
+    ]
+
+
 def languages(result: dict) -> list[str]:
     """Return the section on the languages of sentences."""
     names = result["languages"]
@@ -349,6 +361,7 @@ SECTIONS = {
     "compare_char_rnn": text_comparison,
     "speed_char_rnn": text_speed,
     "arithmetic_char_rnn": arithmetic,
+    "abc_char_rnn": music,
     "classify_char_rnn": languages,
 }
 

@@ -145,6 +145,12 @@ def whole_batch(rows: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(context.all_gather(rows, axis=0), (size, *rows.shape[1:]))
 
 
+def whole_sum(value) -> tf.Tensor:
+    """The sum over all replicas of a scalar, such as a loss of `tf.nn.compute_average_loss`."""
+    context = tf.distribute.get_replica_context()
+    return value if context.num_replicas_in_sync == 1 else context.all_reduce("SUM", value)
+
+
 def clipped(gradients: list, norm: float) -> list[tf.Tensor]:
     """Scale a step's gradients down, if they are longer than `norm`, as if the whole batch were on one device.
 

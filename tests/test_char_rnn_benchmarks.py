@@ -54,3 +54,9 @@ def test_report_of_languages():
     row = {"characters": 5, "networks": 0.75, "naive_bayes": 0.5, "most_confused": confused}
     lines = report.languages({"languages": ["Dutch", "German"], "sentences": 8, "rows": [row]})
     assert lines[-1] == "| 5 | 75.0% | 50.0% | 1 of 4 in Dutch taken for German |"
+
+
+def test_report_of_tunes():
+    lines = report.music({"minutes": 5.0, "tunes": 40, "bars": 1250, "whole": 1125, "copied": 2})
+    assert "after 5 minutes" in lines[2]
+    assert lines[-1] == "1,125 of their 1,250 bars are as long as the metre says, 90.0%."

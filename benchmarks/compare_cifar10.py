@@ -30,7 +30,8 @@ def ours(data: datasets.Images, minutes: float) -> race.Contender:
 
     def step_of_falling_size(pixels, labels, number):
         progress = min(contender.seconds / contender.until_seconds, 1.0)
-        contender.saved["generator_optimizer"].learning_rate.assign(gan_cifar10.learning_rate(config, progress))
+        rate = gan_cifar10.learning_rate(config, int(number.numpy()), progress)
+        contender.saved["generator_optimizer"].learning_rate.assign(rate)
         return step(pixels, labels, number)
 
     contender.step = step_of_falling_size

@@ -289,9 +289,11 @@ found = [networks["recent_loss"], networks["discriminator_optimizer"].learning_r
 
 def test_learning_rate():
     config = dataclasses.replace(SMALL, learning_rate=0.1)
-    rates = [gan_cifar10.learning_rate(config, progress) for progress in (0.0, 0.5, 0.75, 1.0)]
+    rates = [gan_cifar10.learning_rate(config, 0, progress) for progress in (0.0, 0.5, 0.75, 1.0)]
     assert rates == pytest.approx([0.1, 0.1, 0.05, 0.0])
-    assert gan_cifar10.learning_rate(dataclasses.replace(config, schedule="constant"), 1.0) == 0.1
+    rates = [gan_cifar10.learning_rate(config, step, 0.5) for step in (15_000, 30_000, 150_000)]
+    assert rates == pytest.approx([0.1, 0.05, 0.01])
+    assert gan_cifar10.learning_rate(dataclasses.replace(config, schedule="constant"), 150_000, 1.0) == 0.1
 
 
 def test_learning_rate_falls_while_it_trains(tiny_folder, monkeypatch):

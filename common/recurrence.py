@@ -1,4 +1,4 @@
-"""Keras's LSTM, computed so that it trains 1.5 times as fast on a CPU; docs/recurrence.md explains how.
+"""Keras's LSTM, computed so that it trains faster on a CPU without AVX-512; docs/recurrence.md explains how.
 
 The same layer with the same weights and, to rounding, the same outputs and gradients: what is saved from the one can be
 read by the other. On a GPU it is Keras's own, with cuDNN.

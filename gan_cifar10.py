@@ -348,6 +348,12 @@ def make_train_step(
     return train_step
 
 
+def set_learning_rate(networks: dict, config: Config, step, progress: float) -> None:
+    """Give the generator's optimizer its step size; the discriminator's is made from it in each step."""
+    rate = learning_rate(config, int(step.numpy()), progress)
+    networks["generator_optimizer"].learning_rate.assign(rate)
+
+
 def sample(generator, latents) -> np.ndarray:
     """Return the images, uint8 (N, image_size, image_size, channels), of latents (N, latent_dim + classes)."""
     return pictures.from_signed(devices.in_batches(generator, latents))
@@ -393,8 +399,7 @@ def train(config: Config) -> dict[str, float]:
             for pixels, labels in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
-                rate = learning_rate(config, int(run.step.numpy()), run.progress)
-                networks["generator_optimizer"].learning_rate.assign(rate)
+                set_learning_rate(networks, config, run.step, run.progress)
                 run.log(train_step(pixels, labels, run.step))
         run.finish(grid(), generator=averaged_generator, discriminator=discriminator)
     return run.metrics

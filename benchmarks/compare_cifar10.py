@@ -30,8 +30,7 @@ def ours(data: datasets.Images, minutes: float) -> race.Contender:
 
     def step_of_falling_size(pixels, labels, number):
         progress = min(contender.seconds / contender.until_seconds, 1.0)
-        rate = gan_cifar10.learning_rate(config, int(number.numpy()), progress)
-        contender.saved["generator_optimizer"].learning_rate.assign(rate)
+        gan_cifar10.set_learning_rate(contender.saved, config, number, progress)
         return step(pixels, labels, number)
 
     contender.step = step_of_falling_size

@@ -133,18 +133,31 @@ import numpy as np
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
+from common import devices
+
+def train(script, config, *shape, batches, **options):
+    global device
+    device = devices.setup(config)
+    with device.strategy.scope():
+        trained = script.build(config, *shape)
+    step = device.compile(script.make_train_step(**trained, config=config, **options))
+    for number, batch in enumerate(batches):
+        losses = step(*device.share(*batch), tf.constant(number, tf.int64))
+    return trained, losses
+
 strategy = sys.argv[2]
 """
 
 
 @pytest.fixture
-def one_device_and_two():
-    """A function that runs a program on one device and on two, and returns the arrays that it found on each.
+def assert_two_devices_equal_one():
+    """A function that runs a program on one device and on two, and compares the arrays that it found on each.
 
-    The program sets up `device` as `strategy` says, and leaves its arrays in the list `found`.
+    The program calls `train` with a script, its settings, of which one is `strategy`, and batches, one for each step;
+    options and shape are for the script's `make_train_step` and `build`. It leaves its arrays in the list `found`.
     """
 
-    def run(program):
+    def run(program, rtol=2e-3, atol=1e-4):
         results = []
         for devices, strategy in ((1, "one_device"), (2, "mirrored")):
             environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -159,7 +172,8 @@ def one_device_and_two():
             replicas, *numbers = json.loads(Path("found.json").read_text())
             assert replicas == devices
             results.append(numbers)
-        return results
+        for one, two in zip(*results, strict=True):
+            np.testing.assert_allclose(one, two, rtol=rtol, atol=atol)
 
     return run
 

@@ -654,21 +654,14 @@ def test_a_run_of_another_alphabet_is_refused(refusal_of, trained):
 # Devices
 
 
-def test_two_devices_equal_one_with_their_states_and_clipping(one_device_and_two):
-    results = one_device_and_two("""
+def test_two_devices_equal_one_with_their_states_and_clipping(assert_two_devices_equal_one):
+    program = """
 import char_rnn
-from common import devices
 config = char_rnn.Config(width=16, embedding=8, batch_size=4, window=8, dropout=0.0, precision="float32", clip=0.1,
                          strategy=strategy)
-device = devices.setup(config)
-with device.strategy.scope():
-    parts = char_rnn.build(config, 5)
-step = device.compile(char_rnn.make_train_step(**parts, config=config))
-for number in range(4):
-    characters = np.random.default_rng(number).integers(0, 5, (4, 9)).astype(np.int32)
-    losses = step(*device.share(characters, np.ones(4, np.float32)), tf.constant(number, tf.int64))
+texts = [np.random.default_rng(number).integers(0, 5, (4, 9)).astype(np.int32) for number in range(4)]
+parts, losses = train(char_rnn, config, 5, batches=[(characters, np.ones(4, np.float32)) for characters in texts])
 found = [losses["loss"], parts["state_0"], *parts["network"].trainable_variables,
          *parts["averaged_network"].trainable_variables]
-""")
-    for one, two in zip(*results, strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)
+"""
+    assert_two_devices_equal_one(program, rtol=1e-3, atol=1e-5)

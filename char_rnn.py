@@ -323,6 +323,8 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
 
     alphabet: to be used in place of the text's own.
     """
+    if config.cell == "lstm":  # whose parts of a batch run side by side
+        recurrence.share_cores(config.batch_size)
     device = devices.setup(config)
     earlier = stored.StoredRun(config.resume) if config.resume else None
     is_elsewhere = earlier is not None and list(config.train) != earlier.settings.get("train")
@@ -384,6 +386,7 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
 
 def generate(config: Config) -> None:
     """Write a text with the run in `config.run`, or score one, into its folder generated/."""
+    devices.limit_threads(1)  # a single character's products are too small to be shared
     devices.setup(config)
     run = stored.StoredRun(config.run)
     alphabet = text.Alphabet(run.alphabet)

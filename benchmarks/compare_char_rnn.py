@@ -1,11 +1,11 @@
 """char_rnn.py against TensorFlow's tutorial and PyTorch's LSTM: validation loss over minutes of training.
 
-All train on the same text, of which the last tenth validates, in one process, in turns of some seconds, each on a clock
-of its own, so that a noisy machine is noisy for all. Ours is the default network and schedule; the tutorial's is built
-here from its description (https://www.tensorflow.org/text/tutorials/text_generation): one GRU of 1,024, batches of 64
-sequences of 100 characters in random order, Adam. PyTorch's is nn.LSTM of our width, on our windows, with Adam, its
-step size constant and without averaging: what one would write first. The loss of each is measured in the same way, by
-`char_rnn.validate`.
+All train on the same text, of which the last tenth validates, in turns of some seconds, each in a process and on a
+clock of its own, so that a noisy machine is noisy for all. Ours is the default network and schedule; the tutorial's is
+built here from its description (https://www.tensorflow.org/text/tutorials/text_generation): one GRU of 1,024, batches
+of 64 sequences of 100 characters in random order, Adam. PyTorch's is nn.LSTM of our width, on our windows, with Adam,
+its step size constant and without averaging: what one would write first. The loss of each is measured in the same way,
+by `char_rnn.validate`.
 
 Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/compare_char_rnn.json and .png; may
 be interrupted, and goes on where it was.
@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import io
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,8 +31,8 @@ from keras import layers
 from matplotlib.figure import Figure
 
 import char_rnn
-from benchmarks import quality
-from common import checkpoints, cli, devices, files, text
+from benchmarks import quality, workers
+from common import checkpoints, cli, devices, files, recurrence, text
 
 TURN_SECONDS = 20.0
 MARKS = {"asked of ours after 10 minutes": 1.55, "nanoGPT's transformer (on a GPU)": 1.4697}
@@ -115,6 +116,7 @@ class Feed:
 
 def ours(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender:
     """Return char_rnn.py."""
+    recurrence.share_cores(config.batch_size)  # as the script does
     device = devices.setup(config)
     parts = char_rnn.build(config, len(data.alphabet))
     train_step = device.compile(char_rnn.make_train_step(**parts, config=config))
@@ -215,13 +217,30 @@ def pytorch(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender
     return Contender(folder, "PyTorch's LSTM", step, lambda: char_rnn.validate(read, data.validation), {}, dump, load)
 
 
-def draw(contenders: list[Contender], path: Path) -> None:
-    """Draw the losses over minutes."""
+def turns(contender: Contender, whole: float, every: float) -> Callable[[float], list[dict]]:
+    """Return what takes a contender's turns, up to `whole` seconds, and answers with its points.
+
+    every: seconds between two validations.
+    """
+
+    def turn(seconds: float) -> list[dict]:
+        if contender.seconds < whole:
+            contender.train(seconds, whole)
+            last = contender.points[-1]["seconds"] if contender.points else 0.0
+            if contender.seconds >= min(last + every, whole):
+                contender.measure()
+        return contender.points
+
+    return turn
+
+
+def draw(curves: dict[str, list[dict]], path: Path) -> None:
+    """Draw the losses over minutes, of all contenders by name."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for contender in contenders:
-        minutes = [point["seconds"] / 60 for point in contender.points]
-        axes.plot(minutes, [point["validation_loss"] for point in contender.points], ".-", label=contender.name)
+    for name, points in curves.items():
+        minutes = [point["seconds"] / 60 for point in points]
+        axes.plot(minutes, [point["validation_loss"] for point in points], ".-", label=name)
     for (label, loss), line in zip(MARKS.items(), (":", "--"), strict=True):
         axes.axhline(loss, color="grey", linestyle=line, label=label)
     axes.set(xlabel="minutes of training", ylabel="validation loss, nats a character", ylim=(1.35, 2.2))
@@ -242,6 +261,7 @@ def main(argv=None):
     for name in settings:
         default = getattr(char_rnn.Config, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help="ours (%(default)s)")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     chosen = {name: getattr(arguments, name) for name in settings}
     config = char_rnn.Config(minutes=arguments.minutes, precision="float32", **chosen)
@@ -249,19 +269,27 @@ def main(argv=None):
     data = text.load([arguments.train], "utf-8", 1, quality.FOLDER / "texts")
     race = "_".join([data.digest[:8], f"{arguments.minutes:g}", *(f"{value:g}" for value in chosen.values())])
     folder = quality.FOLDER / "compare_char_rnn" / race  # another race has other checkpoints
-    contenders = [ours(folder, data, config), tutorial(folder, data), pytorch(folder, data, config)]
+    contenders = {
+        "ours": lambda: ours(folder, data, config),
+        "tutorial": lambda: tutorial(folder, data),
+        "PyTorch": lambda: pytorch(folder, data, config),
+    }
     whole = arguments.minutes * 60
-    while any(contender.seconds < whole for contender in contenders):
-        for contender in contenders:
-            if contender.seconds < whole:
-                contender.train(TURN_SECONDS, whole)
-                last = contender.points[-1]["seconds"] if contender.points else 0.0
-                if contender.seconds >= min(last + arguments.every * 60, whole):
-                    contender.measure()
-    points = [point for contender in contenders for point in contender.points]
+    if arguments.work:
+        workers.work(lambda: turns(contenders[arguments.work](), whole, arguments.every * 60))
+        return
+    command = ["-m", "benchmarks.compare_char_rnn", *(sys.argv[1:] if argv is None else argv)]
+    crew = {name: workers.Worker(name, command) for name in contenders}
+    curves = {name: [] for name in crew}
+    while any(not points or points[-1]["seconds"] < whole for points in curves.values()):
+        for name, worker in crew.items():
+            curves[name] = worker.turn(TURN_SECONDS)
+    for worker in crew.values():
+        worker.end()
+    points = [point for curve in curves.values() for point in curve]
     result = {"minutes": arguments.minutes, "text": data.name, "ours": chosen, "points": points}
     quality.write_json("compare_char_rnn", result)
-    draw(contenders, quality.FOLDER / "compare_char_rnn.png")
+    draw({points[0]["contender"]: points for points in curves.values()}, quality.FOLDER / "compare_char_rnn.png")
     print(f"written to {quality.FOLDER / 'compare_char_rnn.json'} and .png")
 
 

@@ -13,12 +13,9 @@ Writes outputs/benchmarks/compare_deep_dream.json, and the pictures as compare_d
 """
 
 import argparse
-import contextlib
 import json
-import os
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -26,7 +23,7 @@ import tensorflow as tf
 from keras import layers
 
 import deep_dream
-from benchmarks import quality
+from benchmarks import quality, workers
 from common import cli, devices, networks, photographs, pictures
 
 HEIGHT, WIDTH = 375, 500
@@ -74,13 +71,12 @@ def inception() -> keras.Model:
     return model
 
 
-def work(contender: str) -> None:
-    """Take a number of steps whenever standard input asks for it, and answer with the seconds they took."""
+def prepared(contender: str) -> Callable:
+    """Build a contender; return what takes its turns."""
     image, model = photograph(), inception()
     if contender == "ours":
         config = deep_dream.Config()
-        with contextlib.redirect_stdout(sys.stderr):  # on ours we are listened to
-            devices.setup(config)  # precision, as the script has it
+        devices.setup(config)  # precision, as the script has it
         step = deep_dream.make_gradient_ascent_step(
             networks.features(model, list(LAYERS)),
             lambda images: images,
@@ -89,52 +85,34 @@ def work(contender: str) -> None:
             [None] * len(LAYERS),
             config,
         )
+        return workers.timed(lambda: step(image, (3, 5)))
 
-        def take() -> None:
-            step(image, (3, 5))
+    gradient_of = tutorial_gradient(keras.Model(model.inputs, [model.get_layer(name).output for name in LAYERS]))
+    step = tf.function(lambda image: tutorial_update(image, gradient_of(image)))
+    state = [tf.constant(image)]
 
-    else:
-        gradient_of = tutorial_gradient(keras.Model(model.inputs, [model.get_layer(name).output for name in LAYERS]))
-        step = tf.function(lambda image: tutorial_update(image, gradient_of(image)))
-        state = [tf.constant(image)]
+    def take() -> None:
+        state[0] = step(state[0])
+        state[0].numpy()  # wait for the step to end
 
-        def take() -> None:
-            state[0] = step(state[0])
-            state[0].numpy()  # wait for the step to end
-
-    take(), take()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        start, processor_start = time.perf_counter(), time.process_time()
-        for _ in range(int(line)):
-            take()
-        print(time.perf_counter() - start, time.process_time() - processor_start, flush=True)
+    return workers.timed(take)
 
 
-def time_steps(rounds: int, steps: int) -> dict:
+def time_steps(rounds: int, seconds: float) -> dict:
     """Let all contenders take steps, in turns; return seconds a step, of the clock and of the processor."""
-    workers = {}
-    for name, (contender, onednn) in CONTENDERS.items():
-        environment = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
-        if contender == "tutorial":  # which benchmarks/__init__.py would set otherwise
-            environment["TF_ENABLE_ONEDNN_OPTS"] = onednn or _default_onednn()
-        command = [sys.executable, "-m", "benchmarks.compare_deep_dream", "--work", contender]
-        workers[name] = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        if workers[name].stdout.readline() != "ready\n":
-            raise SystemExit(f"{name} failed")
-    seconds = {name: [] for name in workers}
+    crew = {}
+    for name, (_, onednn) in CONTENDERS.items():
+        environment = {"TF_ENABLE_ONEDNN_OPTS": onednn or _default_onednn()}
+        crew[name] = workers.Worker(name, ["-m", "benchmarks.compare_deep_dream"], environment)
+    taken = {name: [] for name in crew}
     for _ in cli.progress(range(rounds), "taking turns"):
-        for name, worker in workers.items():
-            print(steps, file=worker.stdin, flush=True)
-            seconds[name].append([float(word) / steps for word in worker.stdout.readline().split()])
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
+        for name, worker in crew.items():
+            taken[name].append(worker.turn(seconds))
+    for worker in crew.values():
+        worker.end()
     result = {}
-    for name, times in seconds.items():
-        ratios = np.array(times) / np.array(seconds["tutorial"])
+    for name, times in taken.items():
+        ratios = np.array(times) / np.array(taken["tutorial"])
         result[name] = {
             "seconds": float(np.median(times, axis=0)[0]),
             "processor_seconds": float(np.median(times, axis=0)[1]),
@@ -221,21 +199,21 @@ def main(argv=None):
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each; 0 for none (%(default)s)")
-    parser.add_argument("--steps", type=int, default=3, help="of a turn (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a turn (%(default)s)")
     parser.add_argument("--model", default="box", help="whose activations are compared (%(default)s)")
     parser.add_argument("--layers", default="", help="of it; empty for those of deep_dream.py")
     parser.add_argument(
         "--octave_steps", type=int, default=100, help="the tutorial's, in each octave; 0 for none (%(default)s)"
     )
-    parser.add_argument("--work", choices=["ours", "tutorial"], help=argparse.SUPPRESS)
+    parser.add_argument("--work", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.work:
-        work(arguments.work)
+        workers.work(lambda: prepared(CONTENDERS[arguments.work][0]))
         return
     path = quality.FOLDER / "compare_deep_dream.json"
     result = json.loads(path.read_text()) if path.exists() else {}  # each part may be measured by itself
     if arguments.rounds:
-        result["step"] = time_steps(arguments.rounds, arguments.steps)
+        result["step"] = time_steps(arguments.rounds, arguments.seconds)
     quality.FOLDER.mkdir(parents=True, exist_ok=True)
     if arguments.octave_steps:
         result["activation"] = compare_activations(arguments.model, arguments.layers, arguments.octave_steps)

@@ -291,7 +291,7 @@ def text_speed(result: dict) -> list[str]:
     lines = [
         "## Characters a second",
         "",
-        "`python -m benchmarks.speed_char_rnn`: two layers of 256, batch 64, 100 steps, in turns in one process.",
+        "`python -m benchmarks.speed_char_rnn`: two layers of 256, batch 64, 100 steps, in turns, each in its process.",
         "",
         "| | characters trained on a second | ours is faster by (median; least to most over the turns) |",
         "|---|---|---|",

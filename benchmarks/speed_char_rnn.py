@@ -1,8 +1,9 @@
 """How fast does char_rnn.py train and write? Characters a second, beside Keras's and PyTorch's LSTM.
 
-The same network (an embedding of 64, two layers of 256, a dense layer), batch and optimizer (Adam), all in this
-process, in turns of a few seconds, so that a noisy machine is noisy for all; quote ratios rather than rates. Where the
-processor cannot, PyTorch has no LSTM in bfloat16, which the table then says.
+The same network (an embedding of 64, two layers of 256, a dense layer), batch and optimizer (Adam), in turns of a few
+seconds, so that a noisy machine is noisy for all; quote ratios rather than rates. Each has a process of its own, in
+which ours computes parts of a batch side by side, and the others do what TensorFlow and PyTorch do by themselves.
+Where the processor cannot, PyTorch has no LSTM in bfloat16, which the table then says.
 
 Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/speed_char_rnn.json.
 
@@ -10,7 +11,6 @@ Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchm
 """
 
 import argparse
-import time
 from collections.abc import Callable
 
 import keras
@@ -19,8 +19,8 @@ import tensorflow as tf
 from keras import layers
 
 import char_rnn
-from benchmarks import quality
-from common import cli, recurrence, text
+from benchmarks import quality, workers
+from common import cli, devices, recurrence, text
 
 CHARACTERS, EMBEDDING, WIDTH, BATCH_SIZE, WINDOW = 66, 64, 256, 64, 100
 
@@ -67,22 +67,35 @@ def pytorch_step(kind: str, windows: np.ndarray) -> Callable[[], float]:
     return step
 
 
-def rate(step: Callable, seconds: float, characters: int) -> float:
-    """Return characters a second over about so many seconds."""
-    steps, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        step()
-        steps += 1
-    return steps * characters / (time.perf_counter() - start)
-
-
 def writer() -> Callable[[], list]:
     """Return a function that writes 500 characters with the default network."""
+    devices.limit_threads(1)  # as the script does
     config = char_rnn.Config()
     alphabet = text.Alphabet("".join(map(chr, range(32, 32 + CHARACTERS - 1))) + text.UNKNOWN)
     network = char_rnn.build_network(config, CHARACTERS)
     read, write = char_rnn.make_reader(network, config), char_rnn.make_writer(network, config, alphabet)
     return lambda: list(char_rnn.sample(read, write, config, alphabet, 500))
+
+
+def ours(windows: np.ndarray) -> Callable[[], float]:
+    """Return a function that trains one step with our layer, on threads as the script has them."""
+    recurrence.share_cores(BATCH_SIZE)
+    return keras_step(recurrence.LSTM, windows)
+
+
+CONTENDERS = {
+    "ours": ours,
+    "Keras": lambda windows: keras_step(layers.LSTM, windows),
+    "PyTorch, float32": lambda windows: pytorch_step("float32", windows),
+    "PyTorch, bfloat16": lambda windows: pytorch_step("bfloat16", windows),
+    "writing": lambda windows: writer(),
+}
+
+
+def prepared(name: str) -> Callable:
+    """Build a contender; return what takes its turns."""
+    windows = np.random.default_rng(0).integers(0, CHARACTERS, (BATCH_SIZE, WINDOW + 1)).astype(np.int32)
+    return workers.timed(CONTENDERS[name](windows))
 
 
 @cli.one_line_errors
@@ -91,31 +104,24 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="of a turn (%(default)s)")
+    parser.add_argument("--work", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    windows = np.random.default_rng(0).integers(0, CHARACTERS, (BATCH_SIZE, WINDOW + 1)).astype(np.int32)
-    steps = {
-        "ours": keras_step(recurrence.LSTM, windows),
-        "Keras": keras_step(layers.LSTM, windows),
-        "PyTorch, float32": pytorch_step("float32", windows),
-        "PyTorch, bfloat16": pytorch_step("bfloat16", windows),
-    }
-    failures = {}
-    for name in list(steps):
-        try:
-            steps[name](), steps[name]()  # build and warm up
-        except RuntimeError as error:
-            failures[name] = str(error).splitlines()[0]
-            del steps[name]
-    rates = {name: [] for name in steps}
-    for _ in range(arguments.rounds):
-        for name, step in steps.items():
-            rates[name].append(rate(step, arguments.seconds, BATCH_SIZE * WINDOW))
-    write = writer()
-    write()
-    writing = [rate(write, arguments.seconds, 500) for _ in range(arguments.rounds)]
+    if arguments.work:
+        workers.work(lambda: prepared(arguments.work))
+        return
+    crew = {name: workers.Worker(name, ["-m", "benchmarks.speed_char_rnn"]) for name in CONTENDERS}
+    failures = {name: worker.failure for name, worker in crew.items() if worker.failure}
+    rates = {name: [] for name in crew if name not in failures}
+    for _ in cli.progress(range(arguments.rounds), "taking turns"):
+        for name, of_turns in rates.items():
+            seconds, _ = crew[name].turn(arguments.seconds)
+            of_turns.append((500 if name == "writing" else BATCH_SIZE * WINDOW) / seconds)
+    for worker in crew.values():
+        worker.end()
+    writing = rates.pop("writing")
     ratios = {
         name: list(np.quantile(np.array(rates["ours"]) / np.array(rates[name]), (0.0, 0.5, 1.0)))
-        for name in steps
+        for name in rates
         if name != "ours"
     }
     medians = {name: float(np.median(values)) for name, values in rates.items()}

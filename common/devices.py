@@ -103,6 +103,26 @@ def setup(config) -> Device:
     return Device(strategy, jit_compile, description)
 
 
+def cores() -> int:
+    """How many processor cores there are."""
+    return os.cpu_count() or 1
+
+
+def limit_threads(of_operation: int) -> None:
+    """Let one operation use so many of the CPU's cores, and others run beside it; without effect beside a GPU.
+
+    To be called before anything is computed; later it changes nothing.
+    """
+    if not tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(of_operation)
+
+
+def threads_of_operation() -> int:
+    """How many cores one operation may use."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or cores()
+
+
 def in_batches(network: Callable, inputs, size: int = 250) -> np.ndarray:
     """Return the outputs of a network, not in training, for any number of inputs: as many rows as there are inputs."""
     starts = range(0, len(inputs), size)
@@ -186,7 +206,7 @@ def _strategy(asked: str, gpus: list) -> tuple[tf.distribute.Strategy, str]:
         devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices]), f"{len(devices)} devices"
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
-    return tf.distribute.get_strategy(), f"one {name}" if gpus else f"CPU with {os.cpu_count()} cores"
+    return tf.distribute.get_strategy(), f"one {name}" if gpus else f"CPU with {cores()} cores"
 
 
 def _precision(asked: str, gpus: list) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Keras's LSTM, computed so that it trains faster on a CPU without AVX-512; docs/recurrence.md explains how.
+"""Keras's LSTM, computed so that it trains faster on a CPU; docs/recurrence.md explains how.
 
 The same layer with the same weights and, to rounding, the same outputs and gradients: what is saved from the one can be
 read by the other. On a GPU it is Keras's own, with cuDNN.
@@ -6,6 +6,10 @@ read by the other. On a GPU it is Keras's own, with cuDNN.
 
 import keras
 import tensorflow as tf
+
+from common import devices
+
+SMALLEST_PART = 16  # sequences that are worth a core of their own
 
 
 class LSTM(keras.layers.LSTM):
@@ -29,6 +33,23 @@ class LSTM(keras.layers.LSTM):
         return hidden, outputs, [hidden, cell]
 
 
+def parts_of(sequences: int) -> int:
+    """Into how many parts a batch is cut at most, so that each is computed on a core of its own."""
+    return max(1, min(devices.cores(), sequences // SMALLEST_PART))
+
+
+def share_cores(sequences: int) -> None:
+    """Leave each part of a batch its cores; to be called before anything is computed, as `devices.limit_threads`."""
+    devices.limit_threads(devices.cores() // parts_of(sequences))
+
+
+def division(sequences: int | None) -> list[int] | int:
+    """Return what `tf.split` is to make of a batch: parts of these sizes, or 1 if an operation may use all cores."""
+    free = devices.cores() // devices.threads_of_operation()
+    parts = min(free, parts_of(sequences)) if sequences else 1
+    return [(sequences + index) // parts for index in range(parts)] if parts > 1 else 1
+
+
 def lstm(inputs, hidden, cell, kernel, recurrent_kernel, bias):
     """Return what a long short-term memory (Hochreiter and Schmidhuber 1997) makes of a batch of sequences.
 
@@ -39,9 +60,12 @@ def lstm(inputs, hidden, cell, kernel, recurrent_kernel, bias):
     """
     kernel, recurrent_kernel, bias = (_sigmoids_first(it) for it in (kernel, recurrent_kernel, bias))
     weights = tf.transpose(tf.concat([kernel, recurrent_kernel], axis=0))
-    batch_last = tf.transpose(inputs, (1, 2, 0))
-    outputs, cell = _recurrence(batch_last, tf.transpose(hidden), tf.transpose(cell), weights, bias[:, None])
-    return tf.transpose(outputs, (2, 0, 1)), tf.transpose(outputs[-1]), tf.transpose(cell)
+    parts, divided = [], division(inputs.shape[0])
+    for sequences, *states in zip(*(tf.split(it, divided) for it in (inputs, hidden, cell)), strict=True):
+        batch_last = tf.transpose(sequences, (1, 2, 0))
+        outputs, last_cell = _recurrence(batch_last, *map(tf.transpose, states), weights, bias[:, None])
+        parts.append((tf.transpose(outputs, (2, 0, 1)), tf.transpose(outputs[-1]), tf.transpose(last_cell)))
+    return tuple(tf.concat(results, axis=0) for results in zip(*parts, strict=True))
 
 
 def _sigmoids_first(weights):

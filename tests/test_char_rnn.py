@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 import char_rnn
 from char_rnn import Config
-from common import checkpoints, recurrence, text
+from common import checkpoints, devices, recurrence, text
 
 SMALL = Config(width=16, layers=2, embedding=8, batch_size=4, window=8, dropout=0.0, precision="float32")
 TINY_FLAGS = [
@@ -84,7 +86,12 @@ def outcome(layer, run, sequences, states):
 
 @pytest.mark.parametrize("run", [lambda compute: compute, tf.function], ids=["eager", "graph"])
 @pytest.mark.parametrize("time", [7, None])
-def test_layer_is_keras_lstm_to_rounding_with_its_gradients(run, time):
+@pytest.mark.parametrize("cores", [1, 2], ids="{} cores".format)
+def test_layer_is_keras_lstm_to_rounding_with_its_gradients(run, time, cores, monkeypatch):
+    monkeypatch.setattr(recurrence, "SMALLEST_PART", 1)
+    monkeypatch.setattr(devices, "cores", lambda: cores)
+    monkeypatch.setattr(devices, "threads_of_operation", lambda: 1)
+    assert recurrence.division(3) == (1 if cores == 1 else [1, 2])
     ours, theirs = (kind(16, return_sequences=True, return_state=True) for kind in (recurrence.LSTM, keras.layers.LSTM))
     random = np.random.default_rng(0)
     sequences = tf.constant(random.standard_normal((3, 7, 5)), tf.float32)
@@ -106,6 +113,23 @@ def test_layer_is_keras_own_where_ours_does_less(monkeypatch):
         layer = recurrence.LSTM(4, **settings)
         assert layer(tf.ones((2, 3, 5)), training=True).shape == (2, 4)
     assert recurrence.LSTM(4)(tf.ones((2, 3, 5)), mask=tf.constant([[True, True, False]] * 2)).shape == (2, 4)
+
+
+def test_a_process_that_limits_an_operation_to_one_core_has_parts_for_the_others():
+    program = """
+from common import devices, recurrence
+devices.cores = lambda: 4
+assert recurrence.division(64) == 1  # each operation takes all cores
+devices.limit_threads(2)
+assert recurrence.division(64) == [32, 32] and recurrence.division(None) == 1
+devices.limit_threads(1)
+assert recurrence.division(64) == [16, 16, 16, 16] and recurrence.division(33) == [16, 17]
+import tensorflow as tf
+tf.ones(1)
+devices.limit_threads(4)  # too late
+assert devices.threads_of_operation() == 1
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 # The network

@@ -90,10 +90,13 @@ def comparison(result: dict) -> list[str]:
 
 def comparison_in_color(result: dict) -> list[str]:
     """Return the section on gan_cifar10.py against the tutorial's network, widened."""
+    how = "all in one process, in turns"
+    if cores := result.get("cores"):
+        how = f"all at the same time, each on {cores} core{'s' if cores > 1 else ''} of its own (`--at_once`)"
     lines = [
         "## gan_cifar10.py against the DCGAN of TensorFlow's tutorial, widened to CIFAR-10",
         "",
-        "`python -m benchmarks.compare_cifar10`: all in one process, in turns; Fréchet distance of 10,000 generated",
+        f"`python -m benchmarks.compare_cifar10`: {how}; Fréchet distance of 10,000 generated",
         "images to the 10,000 test images, in the features of the benchmark's classifier. Training images are at",
         f"{result['floor']:.2f} from the test images. Ours is trained anew for each number of minutes, as its step",
         "size falls towards their end.",

@@ -1,5 +1,6 @@
 """The yardstick itself: the Fréchet distance against closed forms, and the classes that it counts."""
 
+import os
 import shutil
 import types
 from pathlib import Path
@@ -8,10 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 import gan_cifar10
 import get_ckpt
-from benchmarks import compare_cifar10, compare_vae, quality, race, report, train_dream_network
+from benchmarks import compare_cifar10, compare_vae, quality, race, report, train_dream_network, workers
 from common import cli, datasets, networks
 
 
@@ -149,6 +151,41 @@ def test_report_in_color_compares_at_equal_minutes():
     ]
     lines = report.comparison_in_color({"floor": 0.1, "points": points})
     assert lines[-2:] == ["| 1 | 5.0 | 20.0 | 0.25 | 20 | 20 |", "| 2 | 4.0 | 16.0 | 0.25 | 10 | 10 |"]
+    assert "all in one process, in turns;" in lines[2]
+    at_once = report.comparison_in_color({"floor": 0.1, "points": points, "cores": 1})
+    assert "all at the same time, each on 1 core of its own (`--at_once`);" in at_once[2]
+
+
+def test_a_race_at_once_needs_a_core_for_each(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3})
+    with pytest.raises(cli.UserError, match="needs a core for each of the 2 contenders"):
+        compare_cifar10.train_at_once(2, [])
+
+
+def test_workers_take_turns_and_tell_why_they_cannot():
+    Path("clock.py").write_text("""
+import sys, time
+from benchmarks import workers
+
+def prepare():
+    print("for the terminal")
+    if sys.argv[-1] == "broken":
+        raise RuntimeError("has no such\\nthing")
+    return workers.timed(lambda: time.sleep(0.01))
+
+workers.work(prepare)
+""")
+    whole, broken, missing = (
+        workers.Worker(name, [program], {"PYTHONPATH": str(ROOT), "HOME": None})
+        for name, program in (("whole", "clock.py"), ("broken", "clock.py"), ("missing", "nowhere.py"))
+    )
+    for _ in range(2):
+        seconds, processor_seconds = whole.turn(0.05)
+        assert 0.01 <= seconds < 1.0 and processor_seconds < seconds
+    whole.end()
+    assert (whole.failure, broken.failure, missing.failure) == ("", "has no such", "its process ended")
+    with pytest.raises(SystemExit, match="--work broken: has no such"):
+        broken.turn(0.05)
 
 
 def test_in_a_race_the_step_size_falls_by_the_clock():

@@ -104,8 +104,8 @@ def setup(config) -> Device:
 
 
 def cores() -> int:
-    """How many processor cores there are."""
-    return os.cpu_count() or 1
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def limit_threads(of_operation: int) -> None:

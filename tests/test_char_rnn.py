@@ -117,7 +117,11 @@ def test_layer_is_keras_own_where_ours_does_less(monkeypatch):
 
 def test_a_process_that_limits_an_operation_to_one_core_has_parts_for_the_others():
     program = """
+import os
 from common import devices, recurrence
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    assert devices.cores() == 1
 devices.cores = lambda: 4
 assert recurrence.division(64) == 1  # each operation takes all cores
 devices.limit_threads(2)

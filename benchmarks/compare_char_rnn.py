@@ -16,6 +16,7 @@ be interrupted, and goes on where it was.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import json
@@ -266,7 +267,8 @@ def main(argv=None):
     chosen = {name: getattr(arguments, name) for name in settings}
     config = char_rnn.Config(minutes=arguments.minutes, precision="float32", **chosen)
     cli.check_values(config)
-    data = text.load([arguments.train], "utf-8", 1, quality.FOLDER / "texts")
+    with contextlib.redirect_stdout(sys.stderr if arguments.work else sys.stdout):  # a worker's is for its answers
+        data = text.load([arguments.train], "utf-8", 1, quality.FOLDER / "texts")
     race = "_".join([data.digest[:8], f"{arguments.minutes:g}", *(f"{value:g}" for value in chosen.values())])
     folder = quality.FOLDER / "compare_char_rnn" / race  # another race has other checkpoints
     contenders = {

@@ -16,7 +16,6 @@ be interrupted, and goes on where it was.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import io
 import json
@@ -131,7 +130,7 @@ def ours(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender:
     return Contender(folder, "ours", step, lambda: char_rnn.validate(read, data.validation), parts)
 
 
-def tutorial(folder: Path, data: text.Text) -> Contender:
+def tutorial(folder: Path, data: text.Text, _config: char_rnn.Config) -> Contender:
     """Return the network and the step of TensorFlow's tutorial."""
     keras.utils.set_random_seed(0)
     characters, units, batch_size, window = len(data.alphabet), 1024, 64, 100
@@ -218,6 +217,14 @@ def pytorch(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender
     return Contender(folder, "PyTorch's LSTM", step, lambda: char_rnn.validate(read, data.validation), {}, dump, load)
 
 
+CONTENDERS = {"ours": ours, "tutorial's GRU": tutorial, "PyTorch's LSTM": pytorch}
+
+
+def load(path: str) -> text.Text:
+    """Return the text that all train on."""
+    return text.load([path], "utf-8", 1, quality.FOLDER / "texts")
+
+
 def turns(contender: Contender, whole: float, every: float) -> Callable[[float], list[dict]]:
     """Return what takes a contender's turns, up to `whole` seconds, and answers with its points.
 
@@ -262,26 +269,25 @@ def main(argv=None):
     for name in settings:
         default = getattr(char_rnn.Config, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help="ours (%(default)s)")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--work", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     chosen = {name: getattr(arguments, name) for name in settings}
     config = char_rnn.Config(minutes=arguments.minutes, precision="float32", **chosen)
     cli.check_values(config)
-    with contextlib.redirect_stdout(sys.stderr if arguments.work else sys.stdout):  # a worker's is for its answers
-        data = text.load([arguments.train], "utf-8", 1, quality.FOLDER / "texts")
-    race = "_".join([data.digest[:8], f"{arguments.minutes:g}", *(f"{value:g}" for value in chosen.values())])
-    folder = quality.FOLDER / "compare_char_rnn" / race  # another race has other checkpoints
-    contenders = {
-        "ours": lambda: ours(folder, data, config),
-        "tutorial": lambda: tutorial(folder, data),
-        "PyTorch": lambda: pytorch(folder, data, config),
-    }
     whole = arguments.minutes * 60
+
+    def prepared() -> Callable[[float], list[dict]]:
+        data = load(arguments.train)
+        race = "_".join([data.digest[:8], f"{arguments.minutes:g}", *(f"{value:g}" for value in chosen.values())])
+        folder = quality.FOLDER / "compare_char_rnn" / race  # another race has other checkpoints
+        return turns(CONTENDERS[arguments.work](folder, data, config), whole, arguments.every * 60)
+
     if arguments.work:
-        workers.work(lambda: turns(contenders[arguments.work](), whole, arguments.every * 60))
+        workers.work(prepared)
         return
+    data = load(arguments.train)  # before the workers, which then find it encoded
     command = ["-m", "benchmarks.compare_char_rnn", *(sys.argv[1:] if argv is None else argv)]
-    crew = {name: workers.Worker(name, command) for name in contenders}
+    crew = {name: workers.Worker(name, command) for name in CONTENDERS}
     curves = {name: [] for name in crew}
     while any(not points or points[-1]["seconds"] < whole for points in curves.values()):
         for name, worker in crew.items():
@@ -291,7 +297,7 @@ def main(argv=None):
     points = [point for curve in curves.values() for point in curve]
     result = {"minutes": arguments.minutes, "text": data.name, "ours": chosen, "points": points}
     quality.write_json("compare_char_rnn", result)
-    draw({points[0]["contender"]: points for points in curves.values()}, quality.FOLDER / "compare_char_rnn.png")
+    draw(curves, quality.FOLDER / "compare_char_rnn.png")
     print(f"written to {quality.FOLDER / 'compare_char_rnn.json'} and .png")
 
 

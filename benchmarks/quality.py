@@ -14,7 +14,6 @@ Keras's network, trained anew for it, and Keras's way to enlarge images: not com
 
 import argparse
 import importlib
-import os
 import platform
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from common import checkpoints, cli, datasets, files, networks, published
+from common import checkpoints, cli, datasets, devices, files, networks, published
 
 FOLDER = Path("outputs/benchmarks")
 LEAST = 200  # images: from fewer a covariance of 128 features cannot be told
@@ -180,7 +179,7 @@ def machine() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    return f"{processor or platform.processor()}, {os.cpu_count()} cores; {versions}"
+    return f"{processor or platform.processor()}, {devices.cores()} cores; {versions}"
 
 
 def write_json(name: str, result: dict) -> None:

@@ -15,13 +15,13 @@ from collections.abc import Callable
 class Worker:
     """The other process, as the benchmark sees it.
 
-    command: of Python, without --work. environment: variables to be set, or with None to be removed.
+    command: of Python, without --work. environment: variables to be set.
     failure: why it cannot take part, in a line; "" if it can.
     """
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str | None] | None = None):
+    def __init__(self, name: str, command: list[str], environment: dict[str, str] | None = None):
         """Start it, and wait until it is ready."""
-        variables = {name: value for name, value in {**os.environ, **(environment or {})}.items() if value is not None}
+        variables = {**os.environ, **(environment or {})}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen([sys.executable, *command, "--work", name], env=variables, **pipes)
         answer = self._process.stdout.readline()

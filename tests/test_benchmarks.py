@@ -176,7 +176,7 @@ def prepare():
 workers.work(prepare)
 """)
     whole, broken, missing = (
-        workers.Worker(name, [program], {"PYTHONPATH": str(ROOT), "HOME": None})
+        workers.Worker(name, [program], {"PYTHONPATH": str(ROOT)})
         for name, program in (("whole", "clock.py"), ("broken", "clock.py"), ("missing", "nowhere.py"))
     )
     for _ in range(2):

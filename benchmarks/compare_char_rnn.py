@@ -7,15 +7,18 @@ of 64 sequences of 100 characters in random order, Adam. PyTorch's is nn.LSTM of
 its step size constant and without averaging: what one would write first. The loss of each is measured in the same way,
 by `char_rnn.validate`.
 
-Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/compare_char_rnn.json and .png; may
-be interrupted, and goes on where it was.
+Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/compare_char_rnn_<minutes>.json and
+.png; may be interrupted, and goes on where it was. An hour for each is long: `--contenders` names those that train now;
+the others keep what the same race on the same machine has measured. `--run` takes the curve of ours from a run of the
+script itself, whose clock counts its validations and samples, too.
 
     python -m benchmarks.compare_char_rnn --train tinyshakespeare.txt --minutes 10
-    python -m benchmarks.compare_char_rnn --train tinyshakespeare.txt --minutes 60 --width 512 --dropout 0.5 \\
-        --learning_rate 6e-3
+    python char_rnn.py --train tinyshakespeare.txt --minutes 60 --width 512 --dropout 0.55 --learning_rate 6e-3
+    python -m benchmarks.compare_char_rnn --train tinyshakespeare.txt --run outputs/char_rnn/<time>
 """
 
 import argparse
+import csv
 import dataclasses
 import io
 import json
@@ -32,7 +35,7 @@ from matplotlib.figure import Figure
 
 import char_rnn
 from benchmarks import quality, workers
-from common import checkpoints, cli, devices, files, recurrence, text
+from common import checkpoints, cli, devices, files, recurrence, stored, text
 
 TURN_SECONDS = 20.0
 MARKS = {"asked of ours after 10 minutes": 1.55, "nanoGPT's transformer (on a GPU)": 1.4697}
@@ -57,7 +60,7 @@ class Contender:
 
     def __post_init__(self):
         """Go on from the newest checkpoint, if there is one."""
-        self.folder = self.folder / self.name.replace(" ", "_")
+        self.folder /= self.name
         self.folder.mkdir(parents=True, exist_ok=True)
         kept = checkpoints.restore(self.folder, self.saved)
         self.seconds, self.steps = (float(kept["seconds"]), int(kept["steps"])) if kept else (0.0, 0)
@@ -162,7 +165,7 @@ def tutorial(folder: Path, data: text.Text, _config: char_rnn.Config) -> Contend
         return batch_size * window
 
     saved = {"network": network, "optimizer": optimizer}
-    return Contender(folder, "tutorial's GRU", step, lambda: char_rnn.validate(read, data.validation), saved)
+    return Contender(folder, "tutorial", step, lambda: char_rnn.validate(read, data.validation), saved)
 
 
 def pytorch(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender:
@@ -214,10 +217,12 @@ def pytorch(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender
         optimizer.load_state_dict(content["optimizer"])
         carried_states[:] = content["states"]
 
-    return Contender(folder, "PyTorch's LSTM", step, lambda: char_rnn.validate(read, data.validation), {}, dump, load)
+    return Contender(folder, "pytorch", step, lambda: char_rnn.validate(read, data.validation), {}, dump, load)
 
 
-CONTENDERS = {"ours": ours, "tutorial's GRU": tutorial, "PyTorch's LSTM": pytorch}
+CONTENDERS = {"ours": ours, "tutorial": tutorial, "pytorch": pytorch}
+TITLES = {"ours": "char_rnn.py", "tutorial": "TensorFlow's tutorial, a GRU", "pytorch": "PyTorch's LSTM"}
+SETTINGS = ("width", "dropout", "learning_rate")
 
 
 def load(path: str) -> text.Text:
@@ -243,12 +248,12 @@ def turns(contender: Contender, whole: float, every: float) -> Callable[[float],
 
 
 def draw(curves: dict[str, list[dict]], path: Path) -> None:
-    """Draw the losses over minutes, of all contenders by name."""
+    """Draw the losses over minutes, of contenders by name."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, points in curves.items():
         minutes = [point["seconds"] / 60 for point in points]
-        axes.plot(minutes, [point["validation_loss"] for point in points], ".-", label=name)
+        axes.plot(minutes, [point["validation_loss"] for point in points], ".-", label=TITLES[name])
     for (label, loss), line in zip(MARKS.items(), (":", "--"), strict=True):
         axes.axhline(loss, color="grey", linestyle=line, label=label)
     axes.set(xlabel="minutes of training", ylabel="validation loss, nats a character", ylim=(1.35, 2.2))
@@ -258,6 +263,35 @@ def draw(curves: dict[str, list[dict]], path: Path) -> None:
         figure.savefig(file, format="png", dpi=120)
 
 
+def of_run(run: stored.StoredRun) -> list[dict]:
+    """Return the points of a run of char_rnn.py, from its validation.csv."""
+    with (run.folder / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    each = run.settings["batch_size"] * run.settings["window"]
+    return [
+        {
+            "contender": "ours",
+            "seconds": float(row["seconds"]),
+            "characters": int(row["step"]) * each,
+            "validation_loss": float(row["validation_loss"]),
+        }
+        for row in rows
+    ]
+
+
+def file_name(minutes: float) -> str:
+    """Return what a race's result is called."""
+    return f"compare_char_rnn_{minutes:g}"
+
+
+def earlier_points(race: dict) -> list[dict]:
+    """Return what the last result has of the same race on the same machine: its points, or none."""
+    path = quality.FOLDER / f"{file_name(race['minutes'])}.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    same = all(result.get(name) == value for name, value in {**race, "measured_on": quality.machine()}.items())
+    return result["points"] if same else []
+
+
 @cli.one_line_errors
 def main(argv=None):
     """Train all for as many minutes each."""
@@ -265,40 +299,53 @@ def main(argv=None):
     parser.add_argument("--train", required=True, help="the text")
     parser.add_argument("--minutes", type=float, default=60, help="of training for each (%(default)s)")
     parser.add_argument("--every", type=float, default=2, help="minutes between two validations (%(default)s)")
-    settings = ("width", "dropout", "learning_rate")
-    for name in settings:
+    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), help="those that train now (all)")
+    parser.add_argument("--run", help="a finished run of char_rnn.py: minutes, settings and curve of ours are its own")
+    for name in SETTINGS:
         default = getattr(char_rnn.Config, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help="ours (%(default)s)")
     parser.add_argument("--work", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    chosen = {name: getattr(arguments, name) for name in settings}
-    config = char_rnn.Config(minutes=arguments.minutes, precision="float32", **chosen)
+    run = stored.StoredRun(arguments.run) if arguments.run else None
+    chosen = {name: run.settings[name] if run else getattr(arguments, name) for name in SETTINGS}
+    minutes = run.settings["minutes"] if run else arguments.minutes
+    config = char_rnn.Config(minutes=minutes, precision="float32", **chosen)
     cli.check_values(config)
-    whole = arguments.minutes * 60
+    whole = minutes * 60
 
     def prepared() -> Callable[[float], list[dict]]:
         data = load(arguments.train)
-        race = "_".join([data.digest[:8], f"{arguments.minutes:g}", *(f"{value:g}" for value in chosen.values())])
-        folder = quality.FOLDER / "compare_char_rnn" / race  # another race has other checkpoints
+        key = "_".join([data.digest[:8], f"{minutes:g}", *(f"{value:g}" for value in chosen.values())])
+        folder = quality.FOLDER / "compare_char_rnn" / key  # another race has other checkpoints
         return turns(CONTENDERS[arguments.work](folder, data, config), whole, arguments.every * 60)
 
     if arguments.work:
         workers.work(prepared)
         return
     data = load(arguments.train)  # before the workers, which then find it encoded
+    if run:
+        run.check_data(data)
+    race = {"minutes": minutes, "text": Path(arguments.train).name, "digest": data.digest, "ours": chosen}
+    curves = {name: [] for name in CONTENDERS}
+    for point in earlier_points(race):
+        curves[point["contender"]].append(point)
+    if run:
+        curves["ours"] = of_run(run)
     command = ["-m", "benchmarks.compare_char_rnn", *(sys.argv[1:] if argv is None else argv)]
-    crew = {name: workers.Worker(name, command) for name in CONTENDERS}
-    curves = {name: [] for name in crew}
-    while any(not points or points[-1]["seconds"] < whole for points in curves.values()):
+    names = [name for name in arguments.contenders or CONTENDERS if not (run and name == "ours")]
+    crew = {name: workers.Worker(name, command) for name in names}
+    for name in crew:
+        curves[name] = []
+    while any(not curves[name] or curves[name][-1]["seconds"] < whole for name in crew):
         for name, worker in crew.items():
             curves[name] = worker.turn(TURN_SECONDS)
     for worker in crew.values():
         worker.end()
     points = [point for curve in curves.values() for point in curve]
-    result = {"minutes": arguments.minutes, "text": data.name, "ours": chosen, "points": points}
-    quality.write_json("compare_char_rnn", result)
-    draw(curves, quality.FOLDER / "compare_char_rnn.png")
-    print(f"written to {quality.FOLDER / 'compare_char_rnn.json'} and .png")
+    name = file_name(minutes)
+    quality.write_json(name, {**race, "points": points})
+    draw({name: curve for name, curve in curves.items() if curve}, quality.FOLDER / f"{name}.png")
+    print(f"written to {quality.FOLDER / name}.json and .png")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import compare_char_rnn
 from benchmarks.compare_dcgan import MILESTONE_IMAGES
 from benchmarks.quality import FOLDER
 
@@ -260,18 +261,16 @@ def comparison_vae(result: dict) -> list[str]:
 
 def text_comparison(result: dict) -> list[str]:
     """Return the section on char_rnn.py against the tutorial's network and PyTorch's LSTM."""
-    name = Path(result["text"]).name
-    flags = " ".join(
-        f"--{flag} {value}" for flag, value in {"minutes": f"{result['minutes']:g}", **result["ours"]}.items()
-    )
+    name = result["text"]
+    flags = " ".join(f"--{flag} {value:g}" for flag, value in {"minutes": result["minutes"], **result["ours"]}.items())
     lines = [
-        "## char_rnn.py against TensorFlow's tutorial and PyTorch's LSTM",
+        f"## char_rnn.py against TensorFlow's tutorial and PyTorch's LSTM, {result['minutes']:g} minutes each",
         "",
-        f"`python -m benchmarks.compare_char_rnn --train {name} {flags}`: all in one process, in turns,",
-        f"each on its own clock; validation loss on the last tenth of {name}, in nats a character, read in 32 parts,",
-        "each from 256 characters before its beginning. nanoGPT publishes 1.4697 for a transformer trained on a GPU.",
+        f"`python -m benchmarks.compare_char_rnn --train {name} {flags}`: each in a process and on a clock of its own;",
+        f"validation loss on the last tenth of {name}, in nats a character, read in 32 parts, each from 256 characters",
+        "before its beginning. nanoGPT publishes 1.4697 for a transformer trained on a GPU.",
         "",
-        "![validation loss over minutes](compare_char_rnn.png)",
+        f"![validation loss over minutes]({compare_char_rnn.file_name(result['minutes'])}.png)",
         "",
         "| | minutes | characters seen | validation loss | the best until then |",
         "|---|---|---|---|---|",
@@ -283,7 +282,7 @@ def text_comparison(result: dict) -> list[str]:
             if reached and (last := reached[-1])["seconds"] > until * 60 - 120:
                 best = min(point["validation_loss"] for point in reached)
                 lines.append(
-                    f"| {contender} | {last['seconds'] / 60:.0f} | {last['characters']:,} | "
+                    f"| {compare_char_rnn.TITLES[contender]} | {last['seconds'] / 60:.0f} | {last['characters']:,} | "
                     f"{last['validation_loss']:.4f} | {best:.4f} |"
                 )
     return lines
@@ -361,7 +360,8 @@ SECTIONS = {
     "codes_autoencoder": nearest_codes,
     "compare_deep_dream": dreams,
     "compare_vae": comparison_vae,
-    "compare_char_rnn": text_comparison,
+    "compare_char_rnn_10": text_comparison,
+    "compare_char_rnn_60": text_comparison,
     "speed_char_rnn": text_speed,
     "arithmetic_char_rnn": arithmetic,
     "abc_char_rnn": music,

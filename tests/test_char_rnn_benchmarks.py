@@ -1,10 +1,12 @@
 """What the benchmarks of char_rnn.py count: bars of tunes, answers to sums, and bits of sentences."""
 
+import types
+
 import numpy as np
 import tensorflow as tf
 
 import char_rnn
-from benchmarks import abc_char_rnn, arithmetic_char_rnn, classify_char_rnn, report
+from benchmarks import abc_char_rnn, arithmetic_char_rnn, classify_char_rnn, compare_char_rnn, quality, report
 from common import text
 
 
@@ -60,3 +62,24 @@ def test_report_of_tunes():
     lines = report.music({"minutes": 5.0, "tunes": 40, "bars": 1250, "whole": 1125, "copied": 2})
     assert "after 5 minutes" in lines[2]
     assert lines[-1] == "1,125 of their 1,250 bars are as long as the metre says, 90.0%."
+
+
+def test_a_race_keeps_what_the_same_race_measured_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "FOLDER", tmp_path)
+    race = {"minutes": 10.0, "text": "a.txt", "ours": {"width": 256, "dropout": 0.2, "learning_rate": 0.008}}
+    assert compare_char_rnn.earlier_points(race) == []
+    points = [{"contender": "tutorial", "seconds": 600.0, "characters": 1000, "validation_loss": 1.7}]
+    quality.write_json("compare_char_rnn_10", {**race, "points": points})
+    assert compare_char_rnn.earlier_points(race) == points
+    assert compare_char_rnn.earlier_points({**race, "text": "b.txt"}) == []
+    monkeypatch.setattr(quality, "machine", lambda: "a faster one")
+    assert compare_char_rnn.earlier_points(race) == []
+    lines = report.text_comparison({**race, "points": points})
+    assert lines[-1] == "| TensorFlow's tutorial, a GRU | 10 | 1,000 | 1.7000 | 1.7000 |"
+
+
+def test_the_curve_of_a_run_is_its_validations(tmp_path):
+    (tmp_path / "validation.csv").write_text("step,seconds,validation_loss,validation_bits\n979,224.4,1.69,2.44\n")
+    run = types.SimpleNamespace(folder=tmp_path, settings={"batch_size": 32, "window": 16})
+    point = {"contender": "ours", "seconds": 224.4, "characters": 979 * 512, "validation_loss": 1.69}
+    assert compare_char_rnn.of_run(run) == [point]

@@ -4,8 +4,8 @@ The generator turns random numbers, the latents, into images; the discriminator 
 gives each a logit, high for real. Each is trained against the other until the generator's images pass.
 
 Papers: Radford, Metz and Chintala 2016 (DCGAN, arXiv:1511.06434); Miyato et al. 2018 (spectral normalisation and its
-residual networks, arXiv:1802.05957); Zhao et al. 2020 (differentiable augmentation, arXiv:2006.10738). What differs
-from them, and why, stands in docs/gan_cifar10.md.
+residual networks, arXiv:1802.05957); Miyato and Koyama 2018 (classes, arXiv:1802.05637); Zhao et al. 2020
+(differentiable augmentation, arXiv:2006.10738). What differs from them, and why, stands in docs/gan_cifar10.md.
 
     python gan_cifar10.py                                      train on CIFAR-10
     python gan_cifar10.py --conditional                        with classes; then --sample 100 --label frog
@@ -83,35 +83,36 @@ def build_generator(config: Config, channels: int, classes: int) -> keras.Model:
     widest = 2 * config.generator_width
     widths = [widest] * (doublings - 1) + [config.generator_width]  # by resolution, from the lowest; CIFAR-10: 4, 8, 16
     latents = keras.Input((config.latent_dim + classes,))
+    one_hot = latents[:, config.latent_dim :] if classes else None
     x = layers.Dense(size * size * widths[0], use_bias=False)(latents)
     x = layers.Reshape((size, size, widths[0]))(x)  # CIFAR-10: (4, 4, 128)
     if config.architecture == "dcgan":
-        x = activation(batch_normalization(x))
+        x = activation(batch_normalization(x, one_hot))
         for width in widths[1:]:
             x = layers.Conv2DTranspose(width, 4, strides=2, padding="same", use_bias=False)(x)
-            x = activation(batch_normalization(x))  # (8, 8, 128), (16, 16, 64)
+            x = activation(batch_normalization(x, one_hot))  # (8, 8, 128), (16, 16, 64)
         images = layers.Conv2DTranspose(channels, 4, strides=2, padding="same", activation="tanh", dtype="float32")(x)
     else:
         for width in widths:
-            x = upsampling_block(x, width)  # (8, 8, 128), (16, 16, 128), (32, 32, 64)
-        x = activation(batch_normalization(x))
+            x = upsampling_block(x, one_hot, width)  # (8, 8, 128), (16, 16, 128), (32, 32, 64)
+        x = activation(batch_normalization(x, one_hot))
         images = layers.Conv2D(channels, 3, padding="same", activation="tanh", dtype="float32")(x)
     return keras.Model(latents, images, name="generator")
 
 
-def upsampling_block(x, width: int):
+def upsampling_block(x, one_hot, width: int):
     """Double the resolution of (batch, height, width, channels) by a residual block (Miyato et al., figure 8)."""
-    y = layers.UpSampling2D()(activation(batch_normalization(x)))
+    y = layers.UpSampling2D()(activation(batch_normalization(x, one_hot)))
     y = layers.Conv2D(width, 3, padding="same", use_bias=False)(y)
-    y = layers.Conv2D(width, 3, padding="same")(activation(batch_normalization(y)))
+    y = layers.Conv2D(width, 3, padding="same")(activation(batch_normalization(y, one_hot)))
     shortcut = x if x.shape[-1] == width else layers.Conv2D(width, 1)(x)
     return y + layers.UpSampling2D()(shortcut)
 
 
 def build_discriminator(config: Config, channels: int, classes: int) -> keras.Model:
-    """Map images (batch, image_size, image_size, channels) in [-1, 1] to logits (batch, max(classes, 1)).
+    """Map images (batch, image_size, image_size, channels) in [-1, 1] to logits (batch, 1 + classes).
 
-    With classes, each has its logit: whether this is a real image of that class.
+    The first is for all images; what the others add to it says whether this is a real image of that class.
     """
 
     def constrained(layer):
@@ -141,7 +142,7 @@ def build_discriminator(config: Config, channels: int, classes: int) -> keras.Mo
             x = downsampling_block(x, width)
         x = layers.Dropout(config.dropout)(x)
     x = activation(x) if config.architecture == "resnet" else x
-    logits = constrained(layers.Dense(max(classes, 1), dtype="float32"))(layers.Flatten()(x))
+    logits = constrained(layers.Dense(1 + classes, dtype="float32"))(layers.Flatten()(x))
     return keras.Model(images, logits, name="discriminator")
 
 
@@ -160,9 +161,22 @@ def activation(x):
     return layers.LeakyReLU(negative_slope=0.2)(x)
 
 
-def batch_normalization(x):
-    """Batch normalisation over all replicas; its momentum suits runs of a few thousand steps."""
-    return layers.BatchNormalization(momentum=0.9, synchronized=True)(x)
+def batch_normalization(x, one_hot=None):
+    """Batch normalisation over all replicas; its momentum suits runs of a few thousand steps.
+
+    With classes, one-hot (batch, classes), each adds to the scale and to the offset (Miyato and Koyama 2018,
+    arXiv:1802.05637, after Dumoulin et al. 2017, arXiv:1610.07629, equation 5).
+    """
+    x = layers.BatchNormalization(momentum=0.9, synchronized=True)(x)
+    if one_hot is None:
+        return x
+    scale, offset = (
+        layers.Reshape((1, 1, x.shape[-1]))(
+            layers.Dense(x.shape[-1], use_bias=False, kernel_initializer="zeros")(one_hot)
+        )
+        for _ in range(2)
+    )
+    return x * (1.0 + scale) + offset
 
 
 def generator_loss(loss: str, fake_logits):
@@ -182,6 +196,14 @@ def discriminator_loss(loss: str, real_logits, fake_logits):
         "hinge": lambda: tf.nn.relu(1.0 - real_logits) + tf.nn.relu(1.0 + fake_logits),  # (Miyato et al., equation 16)
     }
     return tf.nn.compute_average_loss(values[loss]())
+
+
+def classification_loss(class_logits, labels):
+    """Return the cross-entropy of real images' classes in nats, given logits (batch, classes).
+
+    What each class adds to the logit of all tells classes apart, too (Odena et al. 2017, arXiv:1610.09585, equation 3).
+    """
+    return tf.nn.compute_average_loss(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, class_logits))
 
 
 def gradient_penalty(score, real_images):
@@ -233,10 +255,8 @@ def with_classes(latents, labels, classes: int):
 
 
 def of_class(logits, labels):
-    """Choose each image's logit for its own class: (batch,). Without classes there is but one."""
-    if logits.shape[-1] == 1:
-        return logits[:, 0]
-    return tf.reduce_sum(logits * tf.one_hot(labels, logits.shape[-1]), axis=-1)
+    """Return each image's logit (batch,), given logits (batch, 1 + classes): what all share, and its class's."""
+    return logits[:, 0] + tf.reduce_sum(logits[:, 1:] * tf.one_hot(labels, logits.shape[-1] - 1), axis=-1)
 
 
 def learning_rate(config: Config, step: int, progress: float) -> float:
@@ -304,25 +324,29 @@ def make_train_step(
         latents = devices.normal((batch_size, config.latent_dim), config.seed, step)
         latents = with_classes(latents, labels, classes)
 
-        def score(images, stream):
+        def score(images, stream):  # logits of each image's own class (batch,), and of all classes (batch, classes)
             if config.augment:
                 color = devices.uniform((batch_size, 3, 1, 1, 1), config.seed, step, stream)
                 place = devices.uniform((batch_size, 4), config.seed, step, stream + 1)
                 images = augment(images, color, place)
-            return of_class(discriminator(images, training=True), labels)
+            logits = discriminator(images, training=True)
+            return of_class(logits, labels), logits[:, 1:]
 
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             fake_images = generator(latents, training=True)
-            real_logits, fake_logits = score(real_images, 2), score(fake_images, 4)
+            (real_logits, class_logits), (fake_logits, _) = score(real_images, 2), score(fake_images, 4)
             losses = {
                 "generator_loss": generator_loss(config.loss, fake_logits),
                 "discriminator_loss": discriminator_loss(config.loss, real_logits, fake_logits),
             }
             discriminator_objective = losses["discriminator_loss"]
+            if classes:
+                losses["classification_loss"] = classification_loss(class_logits, labels)
+                discriminator_objective += losses["classification_loss"]
             if config.gradient_penalty:
                 penalty = tf.cond(
                     step % PENALTY_EVERY == 0,
-                    lambda: PENALTY_EVERY * gradient_penalty(lambda images: score(images, 6), real_images),
+                    lambda: PENALTY_EVERY * gradient_penalty(lambda images: score(images, 6)[0], real_images),
                     lambda: 0.0,
                 )
                 losses["gradient_penalty"] = penalty

@@ -59,9 +59,9 @@ class Config(cli.PictureConfig):
     """Distribution of a pixel: black or white, a density over grey values, or 256 grey values."""
     binarization: Literal["dynamic", "static", "threshold"] = "dynamic"
     """How grey becomes black or white for bernoulli: at random in each step, at random once, or from the middle on."""
-    bound: Literal["elbo", "iwae"] = "elbo"
+    bound: Annotated[Literal["elbo", "iwae"], cli.MayChange] = "elbo"
     """What is maximised: the paper's bound, or the importance-weighted one (Burda et al. 2016)."""
-    importance_samples: cli.Positive = 1
+    importance_samples: Annotated[cli.Positive, cli.MayChange] = 1
     """Samples of the latents for each image in training."""
     beta: Annotated[float, cli.Between(0.0, 1000.0)] = 1.0
     """Weight of the Kullback-Leibler divergence (Higgins et al. 2017); below 1 what is maximised is no bound."""

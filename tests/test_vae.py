@@ -443,6 +443,13 @@ def test_two_epochs_and_two_resumed_equal_four():
         assert name == "seconds" or np.array_equal(straight[name], resumed[name]), name
 
 
+def test_a_run_goes_on_with_more_importance_samples():
+    vae.main([*TINY_FLAGS, "--epochs", "1", "--name", "a"])
+    vae.main(["--resume", "latest", "--epochs", "2", "--bound", "iwae", "--importance_samples", "3"])
+    settings = json.loads(Path("outputs/vae/a/config.json").read_text())["settings"]
+    assert (settings["bound"], settings["importance_samples"], settings["epochs"]) == ("iwae", 3, 2)
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -170,12 +170,8 @@ def batch_normalization(x, one_hot=None):
     x = layers.BatchNormalization(momentum=0.9, synchronized=True)(x)
     if one_hot is None:
         return x
-    scale, offset = (
-        layers.Reshape((1, 1, x.shape[-1]))(
-            layers.Dense(x.shape[-1], use_bias=False, kernel_initializer="zeros")(one_hot)
-        )
-        for _ in range(2)
-    )
+    one_hot = layers.Reshape((1, 1, one_hot.shape[-1]))(one_hot)  # the same at every place
+    scale, offset = (layers.Dense(x.shape[-1], use_bias=False, kernel_initializer="zeros")(one_hot) for _ in range(2))
     return x * (1.0 + scale) + offset
 
 

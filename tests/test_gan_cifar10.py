@@ -77,9 +77,8 @@ def test_a_class_adds_to_scale_and_offset_of_what_was_normalized():
     images = np.random.default_rng(0).standard_normal((8, 2, 2, 3)).astype(np.float32) * 3 + 5
     classes = np.eye(2, dtype=np.float32)[[0, 1] * 4]
     normalized = (images - images.mean((0, 1, 2))) / np.sqrt(images.var((0, 1, 2)) + 1e-3)
-    np.testing.assert_allclose(
-        layer([images, classes], training=True), normalized, atol=1e-4
-    )  # it begins as if without
+    # It begins as if without classes.
+    np.testing.assert_allclose(layer([images, classes], training=True), normalized, atol=1e-4)
     scale, offset = (variable for variable in layer.trainable_variables if variable.shape == (2, 3))
     scale.assign([[1, 0, 0], [0, 0, 2]])
     offset.assign([[0, 0, 0], [7, 8, 9]])

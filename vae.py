@@ -63,6 +63,8 @@ class Config(cli.PictureConfig):
     """What is maximised: the paper's bound, or the importance-weighted one (Burda et al. 2016)."""
     importance_samples: Annotated[cli.Positive, cli.MayChange] = 1
     """Samples of the latents for each image in training."""
+    backward_samples: Annotated[cli.Count, cli.MayChange] = 0
+    """With --bound iwae: learn from so many of these samples, drawn by their weights, which is faster; 0 for all."""
     beta: Annotated[float, cli.Between(0.0, 1000.0)] = 1.0
     """Weight of the Kullback-Leibler divergence (Higgins et al. 2017); below 1 what is maximised is no bound."""
     warmup_steps: cli.Count = 2_000
@@ -75,10 +77,12 @@ class Config(cli.PictureConfig):
     """Passes over the data; 0 for as many as make 40,000 steps: 86 over MNIST."""
     batch_size: cli.Positive = 128
     """Images in a step; the paper's 100."""
-    learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 2e-3
+    learning_rate: Annotated[float, cli.Between(1e-7, 1.0), cli.MayChange] = 2e-3
     """Adam's largest step size, after the first 500 steps; the paper has Adagrad."""
-    decay_steps: cli.Positive = 40_000
+    decay_steps: Annotated[cli.Positive, cli.MayChange] = 40_000
     """Steps over which the step size falls, along a cosine, to a hundredth."""
+    decay_from: Annotated[cli.Count, cli.MayChange] = 0
+    """Step from which it rises and falls; with --resume a later one makes it do so again, as for another --bound."""
     average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.999
     """How slowly the averaged networks, which are the ones used, follow the trained ones; the paper has none: 0."""
     between: Annotated[tuple[str, ...], cli.MayChange] = ()
@@ -293,19 +297,31 @@ def lower_bound(log_weights, bound: str):
     return tf.reduce_logsumexp(log_weights, axis=-1) - np.log(log_weights.shape[-1])
 
 
+def draw_by_weight(noise, log_weights, uniform, count: int):
+    """Return `count` of each image's samples, drawn with their weights as probabilities: (batch, count, latent_dim).
+
+    noise: (batch, samples, latent_dim); log_weights: (batch, samples). uniform: in [0, 1), (batch, 1); from it on, the
+    draws stand at equal distances in the distribution function, and so vary less than independent ones.
+    """
+    distribution = tf.cumsum(tf.nn.softmax(log_weights), axis=-1)
+    positions = (tf.range(count, dtype=tf.float32) + uniform) / count
+    drawn = tf.searchsorted(distribution, positions, side="right")
+    return tf.gather(noise, tf.minimum(drawn, noise.shape[1] - 1), batch_dims=1)  # rounding may leave the last below 1
+
+
 def build(config: Config, channels: int, classes: int) -> dict:
     """Return all that is trained and saved, by name: the networks, their average, and the optimizer."""
     networks, averaged_networks = (build_networks(config, channels, classes) for _ in range(2))
     for average, variable in zip(averaged_networks.variables, networks.variables, strict=True):
         average.assign(variable)
-    learning_rate = keras.optimizers.schedules.CosineDecay(
+    schedule = keras.optimizers.schedules.CosineDecay(
         config.learning_rate / RATE_WARMUP,
         config.decay_steps,
         alpha=0.01,
         warmup_target=config.learning_rate,
         warmup_steps=RATE_WARMUP,
     )
-    optimizer = keras.optimizers.Adam(learning_rate)
+    optimizer = keras.optimizers.Adam(lambda: schedule(keras.ops.maximum(optimizer.iterations - config.decay_from, 0)))
     optimizer.build(networks.trainable_variables)
     return {"networks": networks, "averaged_networks": averaged_networks, "optimizer": optimizer}
 
@@ -348,12 +364,27 @@ def make_train_step(networks: Networks, averaged_networks: Networks, optimizer, 
         progress = tf.cast(step, tf.float32)
         weight = config.beta * tf.minimum(1.0, (1.0 + progress) / (1.0 + config.warmup_steps))
 
-        with tf.GradientTape() as tape:
-            one_hot = tf.one_hot(labels, classes)
+        one_hot = tf.one_hot(labels, classes)
+
+        def terms(noise, bound):
             reconstruction, divergence = bound_terms(networks, images, one_hot, noise, config, analytic, training=True)
-            bound = lower_bound(reconstruction - weight * divergence, config.bound)
-            loss = tf.nn.compute_average_loss(-bound)
-        gradients = tape.gradient(loss, networks.trainable_variables)
+            log_weights = reconstruction - weight * divergence
+            loss = tf.nn.compute_average_loss(-lower_bound(log_weights, bound))
+            return loss, reconstruction, divergence, log_weights
+
+        if config.backward_samples:
+            # The gradient of the importance-weighted bound is the mean of the samples' gradients by their normalised
+            # weights (Burda et al. 2016, equation 14): that of samples drawn by their weights estimates it, unbiased.
+            loss, reconstruction, divergence, log_weights = terms(noise, config.bound)
+            uniform = devices.uniform((batch_size, 1), config.seed, step, stream=2)
+            drawn = draw_by_weight(noise, log_weights, uniform, config.backward_samples)
+            with tf.GradientTape() as tape:
+                minimized, *_ = terms(drawn, "elbo")
+        else:
+            with tf.GradientTape() as tape:
+                minimized, reconstruction, divergence, _ = terms(noise, config.bound)
+            loss = minimized
+        gradients = tape.gradient(minimized, networks.trainable_variables)
         optimizer.apply(gradients, networks.trainable_variables)
 
         # Exponential moving average of the weights; faster in the beginning, so that the first, useless steps are soon
@@ -438,6 +469,11 @@ def train(config: Config) -> dict[str, float]:
         raise cli.UserError(f"--evaluation_samples {config.evaluation_samples}: says how to --evaluate; give both")
     if config.bound == "iwae" and config.importance_samples == 1:
         raise cli.UserError("--bound iwae: is the ELBO with one sample; give --importance_samples 5, or 50")
+    if config.backward_samples and (config.bound == "elbo" or config.backward_samples > config.importance_samples):
+        raise cli.UserError(
+            f"--backward_samples {config.backward_samples}: takes --bound iwae, and at least as many "
+            "--importance_samples"
+        )
     device = devices.setup(config)
     data = load(config)
     if config.conditional and not data.class_names:

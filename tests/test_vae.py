@@ -252,6 +252,37 @@ def test_gradient_of_the_sample_against_finite_differences(bound):
         assert gradient[index] == pytest.approx((values[0] - values[1]) / (2 * step), abs=2e-3)
 
 
+def test_samples_drawn_by_weight_have_the_gradient_of_all():
+    """Burda et al. 2016, equation 14: on average over the draws, and each sample in proportion to its weight."""
+    posterior = tf.Variable([[0.2, -0.3, -0.4, 0.1]])
+    networks = linear_networks()._replace(encoder=lambda inputs, training: tf.repeat(posterior, 5, axis=0))
+    noise = tf.random.stateless_normal((5, 4, 2), (0, 0))
+    images = PIXELS.astype(np.float32) / 255
+
+    def weigh_and_differentiate(noise, bound):
+        with tf.GradientTape() as tape:
+            reconstruction, divergence = vae.bound_terms(networks, images, tf.zeros((5, 0)), noise, LINEAR)
+            value = tf.reduce_mean(vae.lower_bound(reconstruction - divergence, bound))
+        return reconstruction - divergence, tape.gradient(value, posterior).numpy()
+
+    log_weights, expected = weigh_and_differentiate(noise, "iwae")
+    gradients, drawn = [], []
+    for start in (np.arange(100, dtype=np.float32) + 0.5) / 100:
+        drawn.append(vae.draw_by_weight(noise, log_weights, tf.fill((5, 1), start), 2))
+        gradients.append(weigh_and_differentiate(drawn[-1], "elbo")[1])
+    assert np.std(gradients, axis=0).max() > 0.05
+    np.testing.assert_allclose(np.mean(gradients, axis=0), expected, atol=0.01)
+    drawn = np.concatenate(drawn, axis=1)
+    shares = [np.mean(np.all(drawn == noise[:, n, None], axis=-1), axis=1) for n in range(4)]
+    np.testing.assert_allclose(np.transpose(shares), tf.nn.softmax(log_weights), atol=0.01)
+
+
+def test_last_sample_is_drawn_where_rounding_leaves_the_distribution_below_one():
+    noise = tf.reshape(tf.range(3.0), (1, 3, 1))
+    drawn = vae.draw_by_weight(noise, tf.constant([[0.0, 0.0, 0.0]]), tf.fill((1, 1), 2.0), 1)  # as if beyond the end
+    assert drawn.numpy().ravel().tolist() == [2.0]
+
+
 # Training
 
 
@@ -263,6 +294,7 @@ def test_gradient_of_the_sample_against_finite_differences(bound):
         {"likelihood": "gaussian"},
         {"prior": "flow", "bound": "iwae", "importance_samples": 3, "likelihood": "discretized_logistic"},
         {"bound": "iwae", "importance_samples": 2},
+        {"bound": "iwae", "importance_samples": 6, "backward_samples": 2},
     ],
     ids=str,
 )
@@ -279,7 +311,14 @@ def test_every_variable_moves(changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"prior": "flow"}, {"network": "conv"}, {"bound": "iwae", "importance_samples": 4}], ids=str
+    "changes",
+    [
+        {"prior": "flow"},
+        {"network": "conv"},
+        {"bound": "iwae", "importance_samples": 4},
+        {"bound": "iwae", "importance_samples": 4, "backward_samples": 1},
+    ],
+    ids=str,
 )
 def test_one_batch_can_be_overfitted(changes, monkeypatch):
     monkeypatch.setattr(vae, "RATE_WARMUP", 1)
@@ -315,6 +354,18 @@ def test_a_run_in_mixed_precision_is_evaluated_in_float32(monkeypatch):
     assert computed == ["float32"]
 
 
+def test_learning_rate_rises_and_falls_and_does_so_again():
+    settings = {"learning_rate": 0.1, "decay_steps": 2000, "decay_from": 3000}
+    optimizer = make(**settings)[0]["optimizer"]
+    rates = []
+    for step in (0, 3000, 3250, 3500, 4500, 5500, 9000):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    first = 0.1 / vae.RATE_WARMUP
+    halves = (first + 0.1) / 2, 0.1 * (1 + 0.01) / 2
+    assert rates == pytest.approx([first, first, halves[0], 0.1, halves[1], 0.001, 0.001], rel=1e-3)
+
+
 def test_weight_of_the_divergence_grows_to_beta():
     _, step = make(beta=4.0, warmup_steps=99, learning_rate=1e-7)
     for number, weight in ((0, 0.04), (49, 2.0), (500, 4.0)):
@@ -337,7 +388,7 @@ def test_two_devices_equal_one(assert_two_devices_equal_one):
     assert_two_devices_equal_one("""
 import vae
 config = vae.Config(image_size=16, network="dense", latent_dim=4, batch_size=16, precision="float32", bound="iwae",
-                    importance_samples=3, strategy=strategy)
+                    importance_samples=6, backward_samples=3, strategy=strategy)
 random = np.random.default_rng(0)
 batches = [(random.integers(0, 256, (16, 16, 16, 1), np.uint8), random.integers(0, 2, 16, np.int32)) for _ in range(3)]
 state, losses = train(vae, config, 1, 2, batches=batches, classes=2)
@@ -445,9 +496,10 @@ def test_two_epochs_and_two_resumed_equal_four():
 
 def test_a_run_goes_on_with_more_importance_samples():
     vae.main([*TINY_FLAGS, "--epochs", "1", "--name", "a"])
-    vae.main(["--resume", "latest", "--epochs", "2", "--bound", "iwae", "--importance_samples", "3"])
+    more = ["--bound", "iwae", "--importance_samples", "3", "--backward_samples", "1", "--decay_from", "23"]
+    vae.main(["--resume", "latest", "--epochs", "2", *more])
     settings = json.loads(Path("outputs/vae/a/config.json").read_text())["settings"]
-    assert (settings["bound"], settings["importance_samples"], settings["epochs"]) == ("iwae", 3, 2)
+    assert (settings["bound"], settings["importance_samples"], settings["decay_from"]) == ("iwae", 3, 23)
 
 
 @pytest.mark.parametrize(
@@ -461,6 +513,7 @@ def test_a_run_goes_on_with_more_importance_samples():
         (["--importance_samples", "0"], "--importance_samples 0: must be at least 1"),
         (["--label", "3"], "--label: chooses what --sample, --interpolate or --between draws"),
         (["--bound", "iwae"], "--bound iwae: is the ELBO with one sample"),
+        (["--backward_samples", "2"], "--backward_samples 2: takes --bound iwae"),
         (["--evaluation_samples", "100"], "--evaluation_samples 100: says how to --evaluate"),
         (["--run", "outputs/vae/a"], "--run outputs/vae/a: makes something with a run"),
         (["--evaluate", "--resume", "outputs/vae/a"], "to make something with a run name it by --run"),

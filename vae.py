@@ -372,19 +372,17 @@ def make_train_step(networks: Networks, averaged_networks: Networks, optimizer, 
             loss = tf.nn.compute_average_loss(-lower_bound(log_weights, bound))
             return loss, reconstruction, divergence, log_weights
 
+        bound = config.bound
         if config.backward_samples:
             # The gradient of the importance-weighted bound is the mean of the samples' gradients by their normalised
             # weights (Burda et al. 2016, equation 14): that of samples drawn by their weights estimates it, unbiased.
-            loss, reconstruction, divergence, log_weights = terms(noise, config.bound)
+            of_all = terms(noise, bound)
             uniform = devices.uniform((batch_size, 1), config.seed, step, stream=2)
-            drawn = draw_by_weight(noise, log_weights, uniform, config.backward_samples)
-            with tf.GradientTape() as tape:
-                minimized, *_ = terms(drawn, "elbo")
-        else:
-            with tf.GradientTape() as tape:
-                minimized, reconstruction, divergence, _ = terms(noise, config.bound)
-            loss = minimized
-        gradients = tape.gradient(minimized, networks.trainable_variables)
+            noise, bound = draw_by_weight(noise, of_all[-1], uniform, config.backward_samples), "elbo"
+        with tf.GradientTape() as tape:
+            learned_from = terms(noise, bound)
+        gradients = tape.gradient(learned_from[0], networks.trainable_variables)
+        loss, reconstruction, divergence, _ = of_all if config.backward_samples else learned_from
         optimizer.apply(gradients, networks.trainable_variables)
 
         # Exponential moving average of the weights; faster in the beginning, so that the first, useless steps are soon

@@ -193,6 +193,11 @@ def linear_networks(spoiled=0.0):
     return vae.Networks(encoder, decoder, *vae.build_prior(LINEAR, 0))
 
 
+def networks_with(posterior):
+    """The same with one posterior, (1, 4), for all images."""
+    return linear_networks()._replace(encoder=lambda inputs, training: tf.repeat(posterior, 5, axis=0))
+
+
 def true_log_likelihood():
     covariance = WEIGHTS.T @ WEIGHTS + SCALE**2 * np.eye(4)
     return stats.multivariate_normal(np.full(4, 0.5), covariance).logpdf(PIXELS.reshape(-1, 4) / 255)
@@ -234,7 +239,7 @@ def test_bound_rises_with_the_number_of_samples():
 @pytest.mark.parametrize("bound", ["elbo", "iwae"])
 def test_gradient_of_the_sample_against_finite_differences(bound):
     posterior = tf.Variable([[0.2, -0.3, -0.4, 0.1]])
-    networks = linear_networks()._replace(encoder=lambda inputs, training: tf.repeat(posterior, 5, axis=0))
+    networks = networks_with(posterior)
     noise = tf.random.stateless_normal((5, 3, 2), (0, 0))
     images = PIXELS.astype(np.float32) / 255
 
@@ -255,7 +260,7 @@ def test_gradient_of_the_sample_against_finite_differences(bound):
 def test_samples_drawn_by_weight_have_the_gradient_of_all():
     """Burda et al. 2016, equation 14: on average over the draws, and each sample in proportion to its weight."""
     posterior = tf.Variable([[0.2, -0.3, -0.4, 0.1]])
-    networks = linear_networks()._replace(encoder=lambda inputs, training: tf.repeat(posterior, 5, axis=0))
+    networks = networks_with(posterior)
     noise = tf.random.stateless_normal((5, 4, 2), (0, 0))
     images = PIXELS.astype(np.float32) / 255
 

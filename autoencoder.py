@@ -62,7 +62,7 @@ class Config(cli.PictureConfig):
     """Weight of the contrastive loss on half of the code; the papers have none: 0."""
     width: cli.Positive = 16
     """Channels of the first convolution, twice as many in the second; --network dense has 32 times as many units."""
-    epochs: Annotated[cli.Count, cli.MayChange] = 0
+    epochs: Annotated[cli.Count, cli.OfTraining] = 0
     """Passes over the data; 0 for as many as make 8,000 steps: 18 over MNIST."""
     batch_size: cli.Positive = 128
     """Images in a step."""

@@ -36,7 +36,9 @@ PAST = 256  # characters that are read before those that count, where a text is 
 class Config(cli.CommonConfig):
     """Settings of char_rnn.py; where ours differ, the help gives those of Karpathy's program char-rnn."""
 
-    train: Annotated[tuple[str, ...], cli.MayChange] = ()
+    sample: Annotated[cli.Count, cli.OfOneCommand] = 0
+    """Write so many characters with a trained run instead of training."""
+    train: Annotated[tuple[str, ...], cli.OfTraining] = ()
     """Files and folders of text, or "arithmetic" for sums; without it, Python's standard library. With --resume on
     another text: fine-tune, in a new run."""
     encoding: Annotated[str, cli.MayChange] = "utf-8"
@@ -65,9 +67,9 @@ class Config(cli.CommonConfig):
     """Characters through which the gradient goes back; char-rnn's 50."""
     batch_size: cli.Positive = 32
     """Places of the text that are read at a time; char-rnn's 50."""
-    epochs: Annotated[cli.Count, cli.MayChange] = 0
+    epochs: Annotated[cli.Count, cli.OfTraining] = 0
     """Passes over the text; 0 for as many as make 8,000 steps."""
-    learning_rate: Annotated[float, cli.Between(1e-7, 1.0), cli.MayChange] = 8e-3
+    learning_rate: Annotated[float, cli.Between(1e-7, 1.0), cli.OfTraining] = 8e-3
     """Adam's step size after the first 200 steps; char-rnn has RMSProp with 2e-3."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """How the step size falls: to zero at the end of the training, along a cosine, or not at all."""
@@ -75,10 +77,11 @@ class Config(cli.CommonConfig):
     """Longest gradient; longer ones are scaled down. char-rnn cuts each of its numbers at 5."""
     average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.998
     """How slowly the averaged network, which writes, follows the trained one; char-rnn has none: 0."""
-    patience: Annotated[cli.Count, cli.MayChange] = 0
+    patience: Annotated[cli.Count, cli.OfTraining] = 0
     """End the training after this many validations without a better one; 0 for never."""
-    sample_every: Annotated[cli.Count, cli.MayChange] = 0
-    """Steps between two validations, each with a sample; 0 for once an epoch, and at least every 1,000 steps."""
+    sample_every: Annotated[cli.Count, cli.OfTraining] = 0
+    """Steps between two validations, each with a sample; 0 for an epoch's, but at most 1,000, and about a hundred
+    validations in all."""
     prime: Annotated[str, cli.MayChange] = ""
     """What the text goes on from: a text, or @FILE; \\n ends a line, @@ begins a text that begins with @."""
     temperature: Annotated[float, cli.Between(0.0, 100.0), cli.MayChange] = 1.0
@@ -365,7 +368,8 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
         written = shown.opening + "".join(sample(read, write, shown, data.alphabet, SHOWN))
         return pictures.page(written, caption), written
 
-    with runs.Run(config, device, data, DEFAULT_STEPS, **networks, **measured) as run:
+    saved = {**networks, **measured}
+    with runs.Run(config, device, data, DEFAULT_STEPS, keeps_start=is_fine_tuning, **saved) as run:
         for epoch in run.epochs():
             for characters, carried in run.batches(epoch):
                 step = int(run.step.numpy())
@@ -474,9 +478,10 @@ def unescaped(config: Config, kept: Config) -> Config:
     if stop != kept.stop:
         stop = stop.replace("\\n", "\n")  # which a shell leaves as it is
     if prime != kept.prime:
-        prime = prime.replace("\\n", "\n")
         if prime.startswith("@") and not prime.startswith("@@"):
             prime = as_prime(text.read(prime[1:], config.encoding).removesuffix("\n"))
+        else:
+            prime = prime.replace("\\n", "\n")
     return dataclasses.replace(config, prime=prime, stop=stop)
 
 
@@ -484,6 +489,8 @@ def unescaped(config: Config, kept: Config) -> Config:
 def main(argv=None):
     """Run the command line `argv`, by default the process's own."""
     config = stored.configure(Config, argv, __doc__)
+    if config.classify and (config.resume or config.uses_trained_run):
+        raise cli.UserError("--classify: trains its own networks; leave out --resume, --sample and --score")
     folder = config.run if config.uses_trained_run else config.resume
     config = unescaped(config, stored.read_config(Config, Path(folder)) if folder else Config())
     if config.classify:

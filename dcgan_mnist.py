@@ -30,7 +30,7 @@ DEFAULT_STEPS = 15_000
 class Config(cli.PictureConfig):
     """Settings of dcgan_mnist.py; where ours differ, the help gives the paper's."""
 
-    data: Annotated[str, cli.MayChange] = "auto"
+    data: Annotated[str, cli.OfTraining] = "auto"
     """auto (MNIST, or the small digits in the box when it cannot be had), mnist, digits, or a folder of pictures."""
     image_size: cli.Positive = 28
     """Side of the square images in pixels: 4 to 7 times a power of two (28, 32, 48, 64, 96, 128 …)."""
@@ -38,7 +38,7 @@ class Config(cli.PictureConfig):
     """Tell both networks the class of each image, so that it can be chosen when sampling."""
     label: Annotated[str, cli.MayChange] = ""
     """With --sample or --interpolate: the class to draw, for a run that was trained with --conditional."""
-    epochs: Annotated[cli.Count, cli.MayChange] = 0
+    epochs: Annotated[cli.Count, cli.OfTraining] = 0
     """Passes over the data; 0 for as many as make 15,000 steps: 8 over MNIST."""
     batch_size: cli.Positive = 32
     """Images in a step; the paper's 128."""

@@ -35,7 +35,7 @@ GUESSING = {"non_saturating": 2 * math.log(2), "hinge": 2.0}  # what a discrimin
 class Config(cli.PictureConfig):
     """Settings of gan_cifar10.py."""
 
-    data: Annotated[str, cli.MayChange] = "auto"
+    data: Annotated[str, cli.OfTraining] = "auto"
     """auto (CIFAR-10, or patches of two photographs when it cannot be had), cifar10, patches, or a folder."""
     image_size: cli.Positive = 32
     """Side of the square images in pixels: 4 to 7 times a power of two (32, 48, 64, 96, 128 …)."""
@@ -59,7 +59,7 @@ class Config(cli.PictureConfig):
     """Tell both networks the class of each image, so that it can be chosen when sampling."""
     label: Annotated[str, cli.MayChange] = ""
     """With --sample or --interpolate: the class to draw, for a run that was trained with --conditional."""
-    epochs: Annotated[cli.Count, cli.MayChange] = 0
+    epochs: Annotated[cli.Count, cli.OfTraining] = 0
     """Passes over the data; 0 for as many as make 30,000 steps: 20 over CIFAR-10."""
     batch_size: cli.Positive = 32
     """Images in a step; DCGAN's 128, Miyato et al.'s 64."""

@@ -59,11 +59,11 @@ class Config(cli.PictureConfig):
     """Distribution of a pixel: black or white, a density over grey values, or 256 grey values."""
     binarization: Literal["dynamic", "static", "threshold"] = "dynamic"
     """How grey becomes black or white for bernoulli: at random in each step, at random once, or from the middle on."""
-    bound: Annotated[Literal["elbo", "iwae"], cli.MayChange] = "elbo"
+    bound: Annotated[Literal["elbo", "iwae"], cli.OfTraining] = "elbo"
     """What is maximised: the paper's bound, or the importance-weighted one (Burda et al. 2016)."""
-    importance_samples: Annotated[cli.Positive, cli.MayChange] = 1
+    importance_samples: Annotated[cli.Positive, cli.OfTraining] = 1
     """Samples of the latents for each image in training."""
-    backward_samples: Annotated[cli.Count, cli.MayChange] = 0
+    backward_samples: Annotated[cli.Count, cli.OfTraining] = 0
     """With --bound iwae: learn from so many of these samples, drawn by their weights, which is faster; 0 for all."""
     beta: Annotated[float, cli.Between(0.0, 1000.0)] = 1.0
     """Weight of the Kullback-Leibler divergence (Higgins et al. 2017); below 1 what is maximised is no bound."""
@@ -73,15 +73,15 @@ class Config(cli.PictureConfig):
     """Tell the networks the class of each image, so that it can be chosen when sampling, and found by --classify."""
     label: Annotated[str, cli.MayChange] = ""
     """With --sample, --interpolate or --between: the class to draw, for a run that was trained with --conditional."""
-    epochs: Annotated[cli.Count, cli.MayChange] = 0
+    epochs: Annotated[cli.Count, cli.OfTraining] = 0
     """Passes over the data; 0 for as many as make 40,000 steps: 86 over MNIST."""
     batch_size: cli.Positive = 128
     """Images in a step; the paper's 100."""
-    learning_rate: Annotated[float, cli.Between(1e-7, 1.0), cli.MayChange] = 2e-3
+    learning_rate: Annotated[float, cli.Between(1e-7, 1.0), cli.OfTraining] = 2e-3
     """Adam's largest step size, after the first 500 steps; the paper has Adagrad."""
-    decay_steps: Annotated[cli.Positive, cli.MayChange] = 40_000
+    decay_steps: Annotated[cli.Positive, cli.OfTraining] = 40_000
     """Steps over which the step size falls, along a cosine, to a hundredth."""
-    decay_from: Annotated[cli.Count, cli.MayChange] = 0
+    decay_from: Annotated[cli.Count, cli.OfTraining] = 0
     """Step from which it rises and falls; with --resume a later one makes it do so again, as for another --bound."""
     average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.999
     """How slowly the averaged networks, which are the ones used, follow the trained ones; the paper has none: 0."""

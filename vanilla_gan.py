@@ -61,7 +61,7 @@ class Config(cli.PictureConfig):
     """Numbers from which an image is made; the paper's 100."""
     width: cli.Positive = 512
     """Units of each hidden layer; the paper's 1,200 in the generator, and 240 maxout units in the discriminator."""
-    epochs: Annotated[cli.Count, cli.MayChange] = 0
+    epochs: Annotated[cli.Count, cli.OfTraining] = 0
     """Passes over the data; 0 for as many as make 24,000 steps: 26 over MNIST."""
     batch_size: cli.Positive = 64
     """Images in a step; the paper's 100."""

@@ -19,7 +19,7 @@ import numpy as np
 
 import char_rnn
 from benchmarks import quality
-from common import cli, files
+from common import cli, files, stored
 
 NOTES = ["C", "D", "E", "F", "G", "A", "B", "c", "d", "e", "f", "g", "a", "b"]
 METRES = {"4/4": 8, "3/4": 6, "2/4": 4, "6/8": 6}  # and how many eighths that is
@@ -91,7 +91,9 @@ def main(argv=None):
         with files.whole(corpus) as file:
             file.write("".join(make_tune(number, random) for number in range(1, 4001)).encode())
     folder = quality.FOLDER / "char_rnn" / arguments.name
-    start = ["--resume", str(folder)] if folder.exists() else ["--train", str(corpus), "--name", arguments.name]
+    start = ["--train", str(corpus), *(["--resume", str(folder)] if folder.exists() else ["--name", arguments.name])]
+    if folder.exists() and stored.StoredRun(folder).settings["train"] != [str(corpus)]:
+        raise cli.UserError(f"{folder} was trained on other tunes; choose another --name")
     char_rnn.main([*start, "--minutes", str(arguments.minutes), "--output_dir", str(quality.FOLDER)])
     char_rnn.main(["--sample", "20000", "--prime", "X:1\n", "--run", str(folder)])
     written = (folder / "generated" / "sample.txt").read_text()

@@ -279,6 +279,16 @@ def of_run(run: stored.StoredRun) -> list[dict]:
     ]
 
 
+def check_run(run: stored.StoredRun) -> None:
+    """Raise UserError for a run that cannot race: one without a limit, or of a network that the others do not have."""
+    kept = stored.read_config(char_rnn.Config, run.folder)
+    if not kept.minutes:
+        raise cli.UserError(f"--run {run.folder}: was trained without --minutes; the others would not know when to end")
+    usual = {name: getattr(kept, name) for name in (*SETTINGS, "seed", "precision")}
+    if different := cli.contradictions(char_rnn.Config(**usual), kept):
+        raise cli.UserError(f"--run {run.folder}: a race has only other {', '.join(SETTINGS)}: {', '.join(different)}")
+
+
 def file_name(minutes: float) -> str:
     """Return what a race's result is called."""
     return f"compare_char_rnn_{minutes:g}"
@@ -306,7 +316,11 @@ def main(argv=None):
         parser.add_argument(f"--{name}", type=type(default), default=default, help="ours (%(default)s)")
     parser.add_argument("--work", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
+    if arguments.minutes <= 0 or arguments.every <= 0:
+        raise cli.UserError("--minutes, --every: must be above 0")
     run = stored.StoredRun(arguments.run) if arguments.run else None
+    if run:
+        check_run(run)
     chosen = {name: run.settings[name] if run else getattr(arguments, name) for name in SETTINGS}
     minutes = run.settings["minutes"] if run else arguments.minutes
     config = char_rnn.Config(minutes=minutes, precision="float32", **chosen)

@@ -39,6 +39,10 @@ class MayChange:
     """Marks a setting that a resumed or sampled run may have otherwise than when it was started."""
 
 
+class OfTraining:
+    """Marks a setting that a resumed run may have otherwise, and that says nothing to what is made with a run."""
+
+
 class OfOneCommand:
     """Marks a setting that a resumed or sampled run does not take over from the command that started it."""
 
@@ -61,13 +65,13 @@ class CommonConfig:
     """Where all randomness starts; the same seed gives the same run, and with --sample the same samples."""
     output_dir: Annotated[str, MayChange] = "outputs"
     """Runs land in a folder of the script's name in here."""
-    name: Annotated[str, MayChange] = ""
+    name: Annotated[str, OfTraining] = ""
     """The run's name; empty for a time stamp."""
-    minutes: Annotated[float, AtLeast(0), MayChange] = 0.0
+    minutes: Annotated[float, AtLeast(0), OfTraining] = 0.0
     """Train for so many minutes, in place of --epochs 0; with another, until either is over. 0 for no limit."""
-    sample_every: Annotated[Positive, MayChange] = 200
+    sample_every: Annotated[Positive, OfTraining] = 200
     """Steps between two grids of samples."""
-    checkpoint_every: Annotated[Positive, MayChange] = 500
+    checkpoint_every: Annotated[Positive, OfTraining] = 500
     """Steps between two checkpoints."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     """Arithmetic of the networks; auto takes mixed_bfloat16 where the hardware multiplies it."""
@@ -75,7 +79,7 @@ class CommonConfig:
     """tf.distribute: auto mirrors over several GPUs, and over several machines where TF_CONFIG is set."""
     jit: Literal["off", "on"] = "off"
     """Compile the training step with XLA; no faster on CPUs (docs/dcgan_mnist.md), not measured on GPUs."""
-    tensorboard: Annotated[bool, MayChange] = False
+    tensorboard: Annotated[bool, OfTraining] = False
     """Write losses and grids for TensorBoard, too (needs the package tensorboard)."""
 
     @property
@@ -163,13 +167,19 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
     except SystemExit as leaving:
         if leaving.code in (0, None):  # --help
             raise
-        raise UserError(_first_sentence(report.getvalue())) from None
+        told = _first_sentence(report.getvalue())
+        if told.startswith("Missing value"):
+            told += " (one that begins with - is written --name=value)"
+        raise UserError(told) from None
     if unknown:
         raise UserError(_unknown_flag(config_class, unknown[0]))
-    given = {_flag(word) for word in (sys.argv[1:] if argv is None else argv) if word.startswith("--")}
+    given = [_flag(word) for word in (sys.argv[1:] if argv is None else argv) if word.startswith("--")]
     for field in dataclasses.fields(config):
-        if getattr(config, field.name) == () and field.name in given:
+        value, times = getattr(config, field.name), given.count(field.name)
+        if value == () and times:
             raise UserError(f"--{field.name}: name at least one file")  # as where a shell's pattern fits none
+        if isinstance(value, tuple) and times > 1:
+            raise UserError(f"--{field.name}: give it once, with all files behind it; the last one would count alone")
     check_values(config)
     return config
 
@@ -197,11 +207,12 @@ def check_values(config) -> None:
 
 
 def contradictions(config, stored) -> list[str]:
-    """The flags in which `config` differs from a run's `stored` config though a run must keep them."""
+    """The flags in which `config` differs from a run's `stored` config though it must not."""
+    free = {MayChange, OfOneCommand} if config.uses_trained_run else {MayChange, OfOneCommand, OfTraining}
     return [
-        f"--{field} {getattr(config, field)} (the run has {getattr(stored, field)})"
+        f"--{field} {_typed(getattr(config, field))} (the run has {_typed(getattr(stored, field)) or 'none'})"
         for field, rules in _rules(type(config)).items()
-        if MayChange not in rules and OfOneCommand not in rules and getattr(config, field) != getattr(stored, field)
+        if free.isdisjoint(rules) and getattr(config, field) != getattr(stored, field)
         if not (field == "seed" and config.uses_trained_run)
     ]
 
@@ -209,6 +220,11 @@ def contradictions(config, stored) -> list[str]:
 def of_one_command(config_class: type) -> set[str]:
     """The fields that a resumed or sampled run does not take over."""
     return {field for field, rules in _rules(config_class).items() if OfOneCommand in rules}
+
+
+def _typed(value) -> str:
+    """A value as it would be typed."""
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _rules(config_class: type) -> dict[str, tuple]:

@@ -151,11 +151,12 @@ class Run:
     folder: where its files are. step: a variable, the number of training steps done.
     """
 
-    def __init__(self, config, device: Device, data, default_steps: int, **saved):
+    def __init__(self, config, device: Device, data, default_steps: int, *, keeps_start: bool = False, **saved):
         """Start a run, or go on with the one that `config.resume` names.
 
         default_steps: how long to train if `config.epochs` is 0, rounded up to whole epochs, unless one is longer.
         data: what it is trained on, pictures (datasets.Images) or text (text.Text).
+        keeps_start: whether a new run begins with a checkpoint, as the settings alone do not tell how `saved` began.
         saved: the models and optimizers that make up its state, by name; all must be built.
         Raises UserError if the folder exists or cannot be written, or if its data or network are not these.
         """
@@ -169,7 +170,7 @@ class Run:
         self._steps_per_epoch = data.steps(config)
         self._default_steps = steps_of(config, default_steps)
         self._epochs = epochs_of(config, self._steps_per_epoch, self._default_steps)
-        self._lock, self._saved_step = None, -1
+        self._lock, self._saved_step, self._keeps_start = None, -1, keeps_start
         if config.minutes and device.machines > 1:
             raise UserError("--minutes: several machines would not stop at the same step; give --epochs")
         try:
@@ -376,7 +377,12 @@ class Run:
     # Starting
 
     def _create(self) -> Path:
-        folder, self._lock = create_folder(self.config, self._open, self.device.is_chief)
+        def fill(folder: Path) -> None:
+            self._open(folder)
+            if self._keeps_start:
+                self._write_checkpoint(folder)
+
+        folder, self._lock = create_folder(self.config, fill, self.device.is_chief)
         return folder
 
     def _open(self, folder: Path) -> None:
@@ -420,16 +426,19 @@ class Run:
 
     def _save(self) -> None:
         self._count_seconds()
+        self._write_checkpoint(self.folder)
+        self._saved_step = self._done
+
+    def _write_checkpoint(self, folder: Path) -> None:
         names = list(self._pending[0]) if self._pending else []
         checkpoints.save(
-            self.folder / "checkpoints",
+            folder / "checkpoints",
             self._done,
             self._saved,
             seconds=np.array(self.seconds),
             losses=np.array(names, dtype=str),
             pending=self._pending_values(),
         )
-        self._saved_step = self._done
 
     def _pending_values(self) -> np.ndarray:
         """The losses not yet in metrics.csv (steps, losses), checked to be finite."""

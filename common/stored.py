@@ -32,7 +32,8 @@ def configure(config_class: type, argv: list[str] | None, description: str):
     stored = read_config(config_class, folder)
     config = cli.parse(config_class, argv, description, defaults=stored)
     if different := cli.contradictions(config, stored):
-        raise UserError(f"{', '.join(different)}: cannot be changed for {folder}; leave it out or start a new run")
+        way_out = "name another run by --run, or train one" if config.uses_trained_run else "start a new run"
+        raise UserError(f"{', '.join(different)}: cannot be changed for {folder}; leave it out, or {way_out}")
     return dataclasses.replace(config, **{field: str(folder)})
 
 

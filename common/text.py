@@ -26,6 +26,7 @@ CODE_POINTS = 0x110000  # of Unicode
 FEW = 100_000  # characters; with fewer there is little to learn
 SUMS_LENGTH = 1_000_000  # characters in an epoch of sums
 WIDE = ("utf-16", "utf-32")  # encodings with several bytes for each character
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BINARY = "{}: looks like binary data, not text: it holds zero bytes"
 MOST_VALIDATED = 500_000  # characters, so that validating a large text does not take longer than training on it
 
@@ -327,7 +328,7 @@ def _is_binary(path: Path) -> bool:
             start = file.read(8192)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
-    return b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return b"\0" in start and not start.startswith(UTF16_MARKS)
 
 
 def _codec(encoding: str) -> codecs.CodecInfo:
@@ -352,6 +353,9 @@ def _pieces(files: list[Path], encoding: str) -> Iterator[str]:
                 file = stack.enter_context(path.open("rb"))
                 while True:
                     read = file.read(PIECE)
+                    is_utf16 = not position and read.startswith(UTF16_MARKS) and b"\0" in read
+                    if is_utf16 and not codec.name.startswith(WIDE):
+                        raise UserError(f"{path}: begins as UTF-16 does; give --encoding utf-16")
                     try:
                         text = decoder.decode(read, final=not read)
                     except UnicodeDecodeError as error:

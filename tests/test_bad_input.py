@@ -104,6 +104,12 @@ def test_the_networks_settings_cannot_be_changed_for_sampling(refused, tiny_run)
     refused("--generator_width 5 (the run has 4): cannot be changed", "--sample", 4, "--generator_width", 5)
 
 
+def test_sampling_does_not_train_and_so_knows_no_other_name_or_data(refused, tiny_run):
+    refused("--name other (the run has tiny): cannot be changed", "--sample", 4, "--name", "other")
+    refused("--data pictures (the run has digits)", "--sample", 4, "--data", "pictures")
+    refused("leave it out, or name another run by --run, or train one", "--interpolate", "--epochs", 9)
+
+
 def test_sampling_needs_neither_the_devices_nor_the_machines_that_trained(tiny_run, monkeypatch):
     change_config(tiny_run, lambda description: description["settings"].update(strategy="multi_worker", jit="on"))
     dcgan_mnist.main(["--sample", "3"])

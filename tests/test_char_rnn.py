@@ -547,6 +547,22 @@ def test_fine_tuning(trained, refusal_of, capsys):
     assert "has another alphabet than sums" in line
 
 
+def test_a_fine_tuning_that_is_killed_at_once_still_starts_from_the_run(trained, monkeypatch):
+    Path("other.txt").write_text("the cat sat\n" * 400)
+    tuning = ["--resume", str(RUNS / "tiny"), "--train", "other.txt", "--name"]
+    char_rnn.main([*tuning, "straight"])
+
+    def die(*_):
+        raise KeyboardInterrupt  # which saves nothing, as a kill
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(char_rnn.runs.Run, "log", die)
+        char_rnn.main([*tuning, "killed"])
+    char_rnn.main(["--resume", str(RUNS / "killed")])
+    straight, killed = (state_of(RUNS / name)[0] for name in ("straight", "killed"))
+    assert all(np.array_equal(array, killed[name]) for name, array in straight.items())
+
+
 def test_a_text_with_rare_characters_in_another_place(capsys):
     Path("rare.txt").write_text(SENTENCES + "ß")
     char_rnn.main([*TINY_FLAGS, "--train", "rare.txt", "--min_count", "2", "--name", "a"])
@@ -635,6 +651,11 @@ def test_without_a_text(monkeypatch, capsys):
         ("--train corpus.txt --tied", "--tied: --embedding 8 must be as --width 12 then"),
         ("--train corpus.txt --prime ä", "the network never saw 'ä'"),
         ("--train arithmetic --digits 5", "--digits 5: must lie between 1 and 4"),
+        ("--train corpus.txt --train short.txt", "--train: give it once, with all files behind it"),
+        ("--train wide.txt", "wide.txt: begins as UTF-16 does; give --encoding utf-16"),
+        ("--train corpus.txt --prime -x", "Missing value for argument '--prime'"),
+        ("--train corpus.txt --prime -x", "(one that begins with - is written --name=value)"),
+        ("--train corpus.txt --prime @no\\new.txt", "no\\new.txt: there is no such file"),
         ("--train corpus.txt --classify short.txt", "--classify: needs two texts or more"),
         ("--train corpus.txt short.txt --classify nowhere.txt", "nowhere.txt: there is no such file"),
     ],
@@ -644,6 +665,7 @@ def test_bad_settings(flags, words, refusal_of, corpus):
     Path("short.txt").write_text("ab" * 10)
     Path("binary.txt").write_bytes(bytes(range(256)))
     Path("latin.txt").write_bytes("caf ä".encode("latin-1"))
+    Path("wide.txt").write_text("wide", encoding="utf-16")
     Path("folder").mkdir()
     assert words in refusal_of(char_rnn, *TINY_FLAGS, *flags.split(" "))
     assert not list(RUNS.glob("*/config.json"))
@@ -656,6 +678,10 @@ def test_bad_settings(flags, words, refusal_of, corpus):
         (("--sample", "5", "--prime", "@nowhere"), "nowhere: there is no such file"),
         (("--sample", "5", "--stop", "ä"), "--stop: the network never writes 'ä'"),
         (("--sample", "5", "--width", "13"), "--width 13 (the run has 12): cannot be changed"),
+        (("--sample", "5", "--train", "other.txt"), "--train other.txt (the run has corpus.txt): cannot be changed"),
+        (("--sample", "5", "--name", "other"), "leave it out, or name another run by --run"),
+        (("--sample", "5", "--classify", "other.txt"), "--classify: trains its own networks"),
+        (("--resume", "latest", "--classify", "other.txt"), "--classify: trains its own networks"),
         (("--sample", "5", "--run", "nowhere"), "nowhere holds no run"),
         (("--score", "nowhere.txt"), "nowhere.txt: there is no such file"),
         (("--score", "other.txt"), "the network never saw 'ß'"),

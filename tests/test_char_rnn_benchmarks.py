@@ -1,13 +1,16 @@
 """What the benchmarks of char_rnn.py count: bars of tunes, answers to sums, and bits of sentences."""
 
+import re
 import types
+from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import char_rnn
 from benchmarks import abc_char_rnn, arithmetic_char_rnn, classify_char_rnn, compare_char_rnn, quality, report
-from common import text
+from common import cli, stored, text
 
 
 def test_bars_are_counted_and_measured():
@@ -76,6 +79,26 @@ def test_a_race_keeps_what_the_same_race_measured_before(tmp_path, monkeypatch):
     assert compare_char_rnn.earlier_points(race) == []
     lines = report.text_comparison({**race, "points": points})
     assert lines[-1] == "| TensorFlow's tutorial, a GRU | 10 | 1,000 | 1.7000 | 1.7000 |"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "was trained without --minutes"),
+        (["--minutes", "0.0001", "--layers", "1"], "--layers 2 (the run has 1)"),
+        (["--minutes", "0.0001"], None),
+    ],
+)
+def test_only_a_run_that_can_race_does(flags, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("to be or not to be\n" * 200)
+    char_rnn.main(["--train", "a.txt", "--width", "12", "--epochs", "1", *flags])
+    run = stored.StoredRun("outputs/char_rnn/latest")
+    if message:
+        with pytest.raises(cli.UserError, match=re.escape(message)):
+            compare_char_rnn.check_run(run)
+    else:
+        compare_char_rnn.check_run(run)
 
 
 def test_the_curve_of_a_run_is_its_validations(tmp_path):

@@ -98,7 +98,7 @@ def start_size(image_size: int) -> tuple[int, int]:
     while size > 7 and size % 2 == 0:
         size, doublings = size // 2, doublings + 1
     if not 4 <= size <= 7 or doublings == 0:
-        good = [start * 2**power for power in range(1, 8) for start in (4, 5, 6, 7)]
+        good = [start * 2**power for power in range(1, image_size.bit_length() + 1) for start in (4, 5, 6, 7)]
         raise cli.UserError(
             f"--image_size {image_size}: the nearest that works is {min(good, key=lambda it: abs(it - image_size))}"
         )

@@ -95,7 +95,7 @@ class Config:
     begins anew."""
     output_dir: Annotated[str, cli.MayChange] = "outputs"
     """Dreams land in a folder of the script's name in here."""
-    name: Annotated[str, cli.MayChange] = ""
+    name: str = ""
     """The dream's name; empty for a time stamp."""
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     """Arithmetic of the network; auto takes mixed_bfloat16 where the hardware multiplies it."""

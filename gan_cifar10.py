@@ -38,7 +38,7 @@ class Config(cli.PictureConfig):
     data: Annotated[str, cli.OfTraining] = "auto"
     """auto (CIFAR-10, or patches of two photographs when it cannot be had), cifar10, patches, or a folder."""
     image_size: cli.Positive = 32
-    """Side of the square images in pixels: 4 to 7 times a power of two (32, 48, 64, 96, 128 …)."""
+    """Side of the square images in pixels: 4, 5, 6 or 7 times 4, 8, 16 … (32, 48, 64, 96, 128)."""
     architecture: Literal["dcgan", "resnet"] = "dcgan"
     """Plain convolutions, or the slower residual blocks of Miyato et al."""
     loss: Literal["non_saturating", "hinge"] = "non_saturating"

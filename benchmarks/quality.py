@@ -136,19 +136,24 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     try:
         samples = files.read_npz(arguments.samples)
-        images = samples["images"]
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         raise cli.UserError(f"--samples {arguments.samples}: {error}") from None
+    images = samples.get("images", np.empty(0))
+    is_square = images.ndim == 4 and images.shape[1] == images.shape[2]
+    if images.dtype != np.uint8 or not is_square or images.shape[3] not in (1, 3):
+        raise cli.UserError(f"--samples {arguments.samples}: must hold `images`, uint8 (N, size, size, 1 or 3)")
     in_color = images.shape[-1] == 3
     if len(images) < LEAST:
         raise cli.UserError(f"--samples {arguments.samples}: holds {len(images)} images; a distance needs {LEAST:,}")
     if arguments.inception_count < LEAST:
         raise cli.UserError(f"--inception_count {arguments.inception_count}: must be at least {LEAST:,}")
-    judge = Judge(arguments.data or ("cifar10" if in_color else "mnist"), images.shape[1])
-    if judge.test.channels != images.shape[-1]:
+    data = arguments.data or ("cifar10" if in_color else "mnist")
+    test = datasets.load(data, images.shape[1], "test")
+    if test.channels != images.shape[-1]:  # told before a classifier is trained
         raise cli.UserError(
-            f"--samples {arguments.samples}: are {'colour' if in_color else 'grey'}, unlike {judge.test.name}"
+            f"--samples {arguments.samples}: are {'colour' if in_color else 'grey'}, unlike {test.name}"
         )
+    judge = Judge(data, images.shape[1])
     result = {"samples": str(arguments.samples), "real_images": judge.test.name, "real_count": judge.real_count}
     result |= {"sample_count": len(images), "classifier_accuracy": judge.accuracy, "floor": judge.floor}
     result |= judge.measure(images, samples.get("labels"))

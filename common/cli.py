@@ -68,7 +68,8 @@ class CommonConfig:
     name: Annotated[str, OfTraining] = ""
     """The run's name; empty for a time stamp."""
     minutes: Annotated[float, AtLeast(0), OfTraining] = 0.0
-    """Train for so many minutes, in place of --epochs 0; with another, until either is over. 0 for no limit."""
+    """Train for so many minutes, counted from the run's start, in place of --epochs 0; with another, until either is
+    over. 0 for no limit."""
     sample_every: Annotated[Positive, OfTraining] = 200
     """Steps between two grids of samples."""
     checkpoint_every: Annotated[Positive, OfTraining] = 500
@@ -171,9 +172,10 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
         if told.startswith("Missing value"):
             told += " (one that begins with - is written --name=value)"
         raise UserError(told) from None
+    words = sys.argv[1:] if argv is None else argv
     if unknown:
-        raise UserError(_unknown_flag(config_class, unknown[0]))
-    given = [_flag(word) for word in (sys.argv[1:] if argv is None else argv) if word.startswith("--")]
+        raise UserError(_unknown_flag(config_class, unknown[0], words))
+    given = [_flag(word) for word in words if word.startswith("--")]
     for field in dataclasses.fields(config):
         value, times = getattr(config, field.name), given.count(field.name)
         if value == () and times:
@@ -232,8 +234,11 @@ def _rules(config_class: type) -> dict[str, tuple]:
     return {field: getattr(hint, "__metadata__", ()) for field, hint in hints.items()}
 
 
-def _unknown_flag(config_class: type, word: str) -> str:
+def _unknown_flag(config_class: type, word: str, words: list[str]) -> str:
     if not word.startswith("-"):
+        before = words[words.index(word) - 1] if word in words[1:] else ""
+        if typing.get_type_hints(config_class).get(_flag(before)) is bool:
+            return f"{before} {word}: {before} takes no value; --no_{_flag(before)} turns it off"
         return f"what is {word!r}? Settings are given as --name value; --help lists them"
     flag = _flag(word)
     flags = [field.name.rstrip("_") for field in dataclasses.fields(config_class)]  # from_ is --from

@@ -200,7 +200,10 @@ def _strategy(asked: str, gpus: list) -> tuple[tf.distribute.Strategy, str]:
     if asked == "multi_worker" and not machines:
         raise UserError("--strategy multi_worker: needs the environment variable TF_CONFIG, which names the machines")
     if asked == "multi_worker" or (asked == "auto" and machines):
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        except (ValueError, TypeError) as error:
+            raise UserError(f"the environment variable TF_CONFIG names no cluster and task: {error}") from None
         return strategy, f"{strategy.num_replicas_in_sync} devices on several machines"
     if asked == "mirrored" or (asked == "auto" and len(gpus) > 1):
         devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")

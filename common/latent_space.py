@@ -37,7 +37,7 @@ def round_trips(count: int, latent_dim: int, seed: int) -> np.ndarray:
 
     Returns (64, count, latent_dim): sixteen steps from each station to the next.
     """
-    return round_trip([draw(count, latent_dim, seed + number) for number in range(4)], spherical_walk)
+    return round_trip(draw(4 * count, latent_dim, seed).reshape(4, count, latent_dim), spherical_walk)
 
 
 def round_trip(stations, walk) -> np.ndarray:

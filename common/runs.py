@@ -398,7 +398,10 @@ class Run:
             source, self.folder = self.folder, Path(tempfile.mkdtemp())
             shutil.copytree(source, self.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "*.png"))
         folder = self.folder
-        stored.StoredRun(folder).check_data(self.data)
+        run = stored.StoredRun(folder)
+        run.check_data(self.data)
+        if self.config.name != (name := run.settings["name"]):
+            raise UserError(f"--name {self.config.name}: {folder} keeps its name, {name or 'a time'}; leave it out")
         self._lock = files.lock(folder)
         _remove_leftovers(folder)
         kept = checkpoints.restore(folder / "checkpoints", self._saved)
@@ -421,6 +424,10 @@ class Run:
                 path.unlink()
         self._collect_texts()
         print(f"resumed after {self._done} steps", flush=True)
+        if 0 < self.config.minutes * 60 <= self.seconds:
+            print(f"its {self.config.minutes:g} minutes are over; to train on give more --minutes, or 0 and --epochs")
+        elif self.progress >= 1.0:
+            print(f"its epochs, {self._epochs}, are over; to train on give more --epochs")
 
     # Saving
 

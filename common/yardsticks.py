@@ -89,9 +89,14 @@ def tell(result: dict, titles: dict[str, str]) -> None:
     print("  code: bits of an image, PSNR in dB   JPEG: PSNR at as many bits, bits at the same PSNR")
     sizes, qualities = ([row[name] for row in result["jpeg"]] for name in ("bits", "psnr"))
     for row in result["code"]:
-        quality = f"{np.interp(row['bits'], sizes, qualities):.1f}"
-        if row["bits"] < sizes[0]:
-            quality = "never so few"
-        print(
-            f"  {row['bits']:9.0f} {row['psnr']:16.1f} {quality:>29} {np.interp(row['psnr'], qualities, sizes):20.0f}"
+        quality, size = (
+            _between(row[given], known, wanted, digits)
+            for given, known, wanted, digits in (("bits", sizes, qualities, 1), ("psnr", qualities, sizes, 0))
         )
+        print(f"  {row['bits']:9.0f} {row['psnr']:16.1f} {quality:>29} {size:>20}")
+
+
+def _between(at: float, known: list[float], values: list[float], digits: int) -> str:
+    """Return the value at `at` of a rising curve; beyond its ends, that it is less or more than there."""
+    sign = "< " if at < known[0] else "> " if at > known[-1] else ""
+    return f"{sign}{np.interp(at, known, values):.{digits}f}"

@@ -104,6 +104,22 @@ def test_the_networks_settings_cannot_be_changed_for_sampling(refused, tiny_run)
     refused("--generator_width 5 (the run has 4): cannot be changed", "--sample", 4, "--generator_width", 5)
 
 
+def test_a_run_keeps_its_name(refused, tiny_run):
+    refused(f"--name other: {tiny_run} keeps its name, tiny; leave it out", "--resume", "latest", "--name", "other")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([], "its epochs, 1, are over; to train on give more --epochs"),
+        (["--minutes", "1e-4", "--epochs", "9"], "its 0.0001 minutes are over; to train on give more --minutes"),
+    ],
+)
+def test_a_run_that_is_over_says_so(tiny_run, more, words, capsys):
+    dcgan_mnist.main(["--resume", str(tiny_run), *more])
+    assert words in capsys.readouterr().out
+
+
 def test_sampling_does_not_train_and_so_knows_no_other_name_or_data(refused, tiny_run):
     refused("--name other (the run has tiny): cannot be changed", "--sample", 4, "--name", "other")
     refused("--data pictures (the run has digits)", "--sample", 4, "--data", "pictures")
@@ -140,6 +156,9 @@ def test_machines_that_cannot_be_read(refused, tiny_flags, monkeypatch):
     for machines in ("{", "[]"):
         monkeypatch.setenv("TF_CONFIG", machines)
         refused("the environment variable TF_CONFIG cannot be read", *tiny_flags)
+    for machines in ('{"cluster": {"worker": ["127.0.0.1:1"]}}', '{"cluster": ["127.0.0.1:1"]}'):
+        monkeypatch.setenv("TF_CONFIG", machines)
+        refused("the environment variable TF_CONFIG names no cluster and task", *tiny_flags)
 
 
 # Damaged runs

@@ -199,8 +199,8 @@ def test_in_a_race_the_step_size_falls_by_the_clock():
 
 
 def test_samples_that_cannot_be_judged(refusal_of):
-    def save(images):
-        np.savez("samples.npz", images=images)
+    def save(images, name="images"):
+        np.savez("samples.npz", **{name: images})
 
     digits = datasets.load("digits", 28).images
     save(digits[:100])
@@ -210,6 +210,11 @@ def test_samples_that_cannot_be_judged(refusal_of):
     assert "samples.npz: are colour, unlike scikit-learn's small digits" in refusal_of(quality, *flags)
     assert "--inception_count 0: must be at least 200" in refusal_of(quality, *flags, "--inception_count", 0)
     assert "samples.npz: " in refusal_of(quality, "--samples", "nowhere/samples.npz")
+    for images in (digits[:300, ..., 0], digits[:300] / np.float32(255), digits[:300, 1:], np.arange(3)):
+        save(images)
+        assert "samples.npz: must hold `images`, uint8 (N, size, size, 1 or 3)" in refusal_of(quality, *flags)
+    save(digits[:300], "weights")
+    assert "samples.npz: must hold `images`" in refusal_of(quality, *flags)
 
 
 def test_a_race_too_short_for_pictures_is_drawn():

@@ -30,6 +30,7 @@ from common import cli
         ("--quixotic", "unknown flag --quixotic; --help lists them"),
         ("stray", "what is 'stray'?"),
         ("--epochs 1 2", "what is '2'?"),
+        ("--conditional True", "--conditional True: --conditional takes no value; --no_conditional turns it off"),
     ],
 )
 def test_wrong_value_or_flag(refusal, flags, words):

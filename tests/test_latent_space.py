@@ -20,6 +20,12 @@ def test_spherical_walk_keeps_the_length():
     np.testing.assert_allclose(np.linalg.norm(walk, axis=-1), 3.0, rtol=1e-6)
 
 
+def test_walks_of_neighbouring_seeds_have_no_station_in_common():
+    walks = [latent_space.round_trips(3, 5, seed)[::16] for seed in (0, 1)]  # (4, 3, 5) each: the stations
+    assert not np.isin(walks[0], walks[1]).any()
+    np.testing.assert_allclose(walks[0][0], latent_space.draw(3, 5, 0), rtol=1e-6)  # the walkers of --sample begin it
+
+
 def test_plane_is_even_in_probability_and_begins_at_the_upper_left():
     latents = latent_space.plane(4)
     assert latents.shape == (16, 2)

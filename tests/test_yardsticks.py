@@ -67,6 +67,14 @@ def test_a_linear_classifier_tells_apart_what_a_line_can_and_nothing_else():
     assert crossed < 0.65
 
 
+def test_what_jpeg_never_reaches_is_told_as_beyond_it(capsys):
+    jpeg = [{"bits": 500.0, "psnr": 14.0}, {"bits": 3000.0, "psnr": 40.0}]
+    code = [{"bits": bits, "psnr": psnr} for bits, psnr in ((1750.0, 27.0), (400.0, 60.0), (9999.0, 9.0))]
+    yardsticks.tell({"code": code, "jpeg": jpeg}, {})
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert rows == ["1750 27.0 27.0 1750", "400 60.0 < 14.0 > 3000", "9999 9.0 > 40.0 < 500"]
+
+
 def test_a_mixture_is_found_again_in_its_draws():
     means = np.array([[-4.0, 0.0], [4.0, 4.0]])
     covariances = np.array([[[1.0, 0.8], [0.8, 1.0]], [[0.5, 0.0], [0.0, 2.0]]])

@@ -40,7 +40,7 @@ TEMPERATURE = 0.2  # of the contrastive loss; with 0.1 and 0.5 a linear classifi
 class Config(cli.PictureConfig):
     """Settings of autoencoder.py; where ours differ, the help gives the papers'."""
 
-    data: Annotated[str, cli.MayChange] = "auto"
+    data: Annotated[str, cli.OfData] = "auto"
     """auto (MNIST, or the small digits in the box when it cannot be had), mnist, digits, cifar10, or a folder."""
     image_size: cli.Positive = 28
     """Side of the square images in pixels; a multiple of 4 for --network conv."""
@@ -72,7 +72,7 @@ class Config(cli.PictureConfig):
     """Picture files: send them through a trained run, and tell the odd ones."""
     as_they_are: Annotated[bool, cli.MayChange] = False
     """With --reconstruct and a denoising run: add no noise, as the pictures are noisy themselves."""
-    nearest: Annotated[str, cli.MayChange] = ""
+    nearest: Annotated[cli.Named, cli.MayChange] = ""
     """A picture file: find the training pictures with the nearest codes."""
     evaluate: Annotated[bool, cli.MayChange] = False
     """Measure on the test images what a trained run's codes are good for."""
@@ -81,6 +81,11 @@ class Config(cli.PictureConfig):
     def uses_trained_run(self) -> bool:
         """Whether this command makes something with a trained run instead of training one."""
         return super().uses_trained_run or bool(self.reconstruct or self.nearest or self.evaluate)
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether this command reads the data that a run is trained on."""
+        return super().reads_data or self.evaluate or bool(self.nearest)
 
 
 def build_encoder(config: Config, channels: int) -> keras.Model:
@@ -268,8 +273,6 @@ def train(config: Config) -> dict[str, float]:
         )
     if config.kind == "denoising" and config.noise_level == 0:
         raise cli.UserError("--noise_level 0: leaves nothing to clean; without --kind denoising there is no noise")
-    if config.as_they_are:
-        raise cli.UserError("--as_they_are: says how --reconstruct takes pictures; give both")
     device = devices.setup(config)
     data = datasets.load(config.data, config.image_size, channels=config.channels)
 
@@ -419,7 +422,7 @@ def evaluate(config: Config, encoder, decoder, run: stored.StoredRun, training_c
     """Print what the codes are good for, on the test images, and write it as evaluation.json."""
     from sklearn.decomposition import PCA  # takes a second to import
 
-    train, test = (datasets.load(config.data, config.image_size, split, run.channels) for split in ("train", "test"))
+    test, train = (datasets.load(config.data, config.image_size, split, run.channels) for split in ("test", "train"))
     run.check_data(train)
     images = test.images / np.float32(255)
     codes = encode(encoder, images)
@@ -446,8 +449,9 @@ def evaluate(config: Config, encoder, decoder, run: stored.StoredRun, training_c
     result["code"] = compressed(config, decoder, training_codes, codes, images)
     result["jpeg"] = yardsticks.jpeg_curve(test.images)
     files.write_json(run.generated / "evaluation.json", {"test_images": len(images), **result})
+    size = f"{config.code_size} {'numbers' if config.code == 'real' else 'bits, PCA: as many numbers'}"
     titles = {
-        "squared_error": f"squared error, summed over an image, with {config.code_size} numbers ({test.name})",
+        "squared_error": f"squared error, summed over an image, with {size} ({test.name})",
         "denoised_psnr": f"PSNR in dB, of images with {config.noise} noise of {config.noise_level}",
         "linear_accuracy": "share of the images that a linear classifier gets right",
     }
@@ -458,6 +462,8 @@ def evaluate(config: Config, encoder, decoder, run: stored.StoredRun, training_c
 def main(argv=None):
     """Run the command line `argv`, by default the process's own."""
     config = stored.configure(Config, argv, __doc__)
+    if config.as_they_are and not config.reconstruct:
+        raise cli.UserError("--as_they_are: says how --reconstruct takes pictures; give both")
     if config.uses_trained_run:
         generate(config)
     else:

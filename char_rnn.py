@@ -36,7 +36,7 @@ PAST = 256  # characters that are read before those that count, where a text is 
 class Config(cli.CommonConfig):
     """Settings of char_rnn.py; where ours differ, the help gives those of Karpathy's program char-rnn."""
 
-    sample: Annotated[cli.Count, cli.OfOneCommand] = 0
+    sample: Annotated[cli.Count, cli.GivenInFull, cli.OfOneCommand] = 0
     """Write so many characters with a trained run instead of training."""
     train: Annotated[tuple[str, ...], cli.OfTraining] = ()
     """Files and folders of text, or "arithmetic" for sums; without it, Python's standard library. With --resume on
@@ -92,9 +92,9 @@ class Config(cli.CommonConfig):
     """Draw each character among the likeliest ones that together have this probability."""
     stop: Annotated[str, cli.MayChange] = ""
     """End a text when this has been written; \\n is the end of a line."""
-    score: Annotated[str, cli.MayChange] = ""
+    score: Annotated[cli.Named, cli.MayChange] = ""
     """Tell a trained run's surprise at each character of this file, in bits, and write it as coloured HTML."""
-    classify: Annotated[str, cli.MayChange] = ""
+    classify: Annotated[cli.Named, cli.MayChange] = ""
     """Train a network on each text of --train, and tell which of them finds this file least surprising."""
 
     @property

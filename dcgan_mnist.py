@@ -30,7 +30,7 @@ DEFAULT_STEPS = 15_000
 class Config(cli.PictureConfig):
     """Settings of dcgan_mnist.py; where ours differ, the help gives the paper's."""
 
-    data: Annotated[str, cli.OfTraining] = "auto"
+    data: Annotated[str, cli.OfData] = "auto"
     """auto (MNIST, or the small digits in the box when it cannot be had), mnist, digits, or a folder of pictures."""
     image_size: cli.Positive = 28
     """Side of the square images in pixels: 4 to 7 times a power of two (28, 32, 48, 64, 96, 128 …)."""

@@ -20,6 +20,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import collections
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -53,9 +54,9 @@ ZOOM_OCTAVES = 3  # at most, in each of these frames
 class Config:
     """Settings of deep_dream.py."""
 
-    image_path: str = ""
+    image_path: cli.Named = ""
     """The picture to dream on; empty for the photograph that scikit-learn carries."""
-    input_folder: str = ""
+    input_folder: cli.Named = ""
     """Dream on every picture of this folder instead, such as a video's frames, in the order of their names."""
     blend: Annotated[float, cli.Between(0.0, 0.95)] = 0.0
     """With --input_folder: how much of the dream before shows through where the next one starts."""
@@ -63,7 +64,7 @@ class Config:
     """Frames of a zoom into the dream, each dreamt on from the one before; 0 for none."""
     zoom_factor: Annotated[float, cli.Between(1.001, 2.0)] = 1.04
     """How much each frame of a zoom enlarges the one before."""
-    guide: str = ""
+    guide: cli.Named = ""
     """A picture whose features the dream shall take up."""
     model: str = "auto"
     """A network of keras.applications that get_ckpt.py has fetched, "box" for the small one that comes along, a Keras
@@ -90,7 +91,7 @@ class Config:
     """How much the gradient's coarse structures are favoured: it is divided by its frequency to this power."""
     seed: Annotated[int, cli.Between(0, 2**31 - 1)] = 0
     """Where the random shifts start; the same seed gives the same picture."""
-    resume: Annotated[str, cli.OfOneCommand] = ""
+    resume: Annotated[cli.Named, cli.OfOneCommand] = ""
     """Go on with a dream that was interrupted: its folder, or "latest"; finished frames are skipped, a single picture
     begins anew."""
     output_dir: Annotated[str, cli.MayChange] = "outputs"
@@ -101,7 +102,7 @@ class Config:
     """Arithmetic of the network; auto takes mixed_bfloat16 where the hardware multiplies it."""
 
     # What common/ asks of every config: one picture at a time on one device; there is no trained run to be sampled.
-    batch_size, strategy, jit, uses_trained_run = 1, "one_device", "off", False
+    batch_size, strategy, jit, uses_trained_run, reads_data = 1, "one_device", "off", False, True
 
 
 def activations_of(features, images) -> list:
@@ -363,7 +364,13 @@ def guide_features(guide: photographs.Photograph | None, features, prepare: Call
     image = photographs.working_copy(guide, GUIDE_SIDE)
     if not fits(*image.shape[:2]):
         raise cli.UserError(f"--guide {guide.name}: is too small for these layers")
-    found = activations_of(features, prepare(tf.constant(image[None])))
+    try:
+        found = activations_of(features, prepare(tf.constant(image[None])))
+    except tf.errors.InvalidArgumentError:  # where branches are joined
+        size = f"{image.shape[1]}x{image.shape[0]} pixels"
+        raise cli.UserError(
+            f"--guide {guide.name}: the layers do not fit together at {size}; another shape may"
+        ) from None
     if channels:
         found = [tf.gather(it, channels, axis=-1) for it in found]
     found = [it.numpy().reshape(-1, it.shape[-1]) for it in found]
@@ -375,6 +382,14 @@ def run(config: Config) -> None:
     """Dream as the config asks."""
     if config.input_folder and (config.image_path or config.zoom):
         raise cli.UserError("--input_folder: goes with neither --image_path nor --zoom")
+    if config.blend and not config.input_folder:
+        raise cli.UserError("--blend: lets the dream before show through, of --input_folder; a zoom always does")
+    if config.zoom_factor != Config.zoom_factor and not config.zoom:
+        raise cli.UserError("--zoom_factor: says how much each frame of --zoom enlarges; give both")
+    if not -math.inf < config.input_range[0] < config.input_range[1] < math.inf:
+        raise cli.UserError(
+            f"--input_range {config.input_range[0]} {config.input_range[1]}: give the lower value first"
+        )
     device = devices.setup(config)
     if config.input_folder:
         paths = photographs.find(Path(config.input_folder))
@@ -386,7 +401,7 @@ def run(config: Config) -> None:
     network, weights = network_and_weights(config)
     # What "auto" means may be another network tomorrow: a dream is resumed with that which it was begun with.
     chosen = ",".join(f"{name}={weight!r}".removesuffix(".0") for name, weight in weights.items())
-    config = dataclasses.replace(config, model=network.source, layers=chosen)
+    config = dataclasses.replace(config, model=network.source, layers=config.layers or chosen)
     data |= {"network_digest": network.digest, "guide_digest": guide.digest if guide else ""}
     channels = networks.chosen_channels(config.channels, network.layer_shapes[next(iter(weights))][-1], list(weights))
     features = networks.features(network.model, list(weights))

@@ -35,7 +35,7 @@ GUESSING = {"non_saturating": 2 * math.log(2), "hinge": 2.0}  # what a discrimin
 class Config(cli.PictureConfig):
     """Settings of gan_cifar10.py."""
 
-    data: Annotated[str, cli.OfTraining] = "auto"
+    data: Annotated[str, cli.OfData] = "auto"
     """auto (CIFAR-10, or patches of two photographs when it cannot be had), cifar10, patches, or a folder."""
     image_size: cli.Positive = 32
     """Side of the square images in pixels: 4, 5, 6 or 7 times 4, 8, 16 … (32, 48, 64, 96, 128)."""

@@ -45,7 +45,7 @@ PUBLISHED_FIGURES = {
 class Config(cli.PictureConfig):
     """Settings of vae.py; where ours differ, the help gives the paper's."""
 
-    data: Annotated[str, cli.MayChange] = "auto"
+    data: Annotated[str, cli.OfData] = "auto"
     """auto (MNIST, or the small digits in the box when it cannot be had), mnist, digits, cifar10, or a folder."""
     image_size: cli.Positive = 28
     """Side of the square images in pixels; a multiple of 4 for --network conv."""
@@ -98,6 +98,11 @@ class Config(cli.PictureConfig):
     def uses_trained_run(self) -> bool:
         """Whether this command makes something with a trained run instead of training one."""
         return super().uses_trained_run or bool(self.between) or self.evaluate or self.classify
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether this command reads the data that a run is trained on."""
+        return super().reads_data or self.evaluate or self.classify
 
 
 def build_encoder(config: Config, channels: int, classes: int) -> keras.Model:
@@ -463,14 +468,16 @@ def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
     if config.label:
         raise cli.UserError("--label: chooses what --sample, --interpolate or --between draws; give one of them, too")
-    if config.evaluation_samples != Config.evaluation_samples:
-        raise cli.UserError(f"--evaluation_samples {config.evaluation_samples}: says how to --evaluate; give both")
     if config.bound == "iwae" and config.importance_samples == 1:
         raise cli.UserError("--bound iwae: is the ELBO with one sample; give --importance_samples 5, or 50")
     if config.backward_samples and (config.bound == "elbo" or config.backward_samples > config.importance_samples):
         raise cli.UserError(
             f"--backward_samples {config.backward_samples}: takes --bound iwae, and at least as many "
-            "--importance_samples"
+            "--importance_samples; 0 turns it off"
+        )
+    if config.likelihood != "bernoulli" and config.binarization != Config.binarization:
+        raise cli.UserError(
+            f"--binarization {config.binarization}: is for --likelihood bernoulli; the others take grey"
         )
     device = devices.setup(config)
     data = load(config)
@@ -569,8 +576,8 @@ def evaluate(config: Config, networks: Networks, generator, run: stored.StoredRu
 
     Beside it reconstructions of test images, below each its own, and the normal numbers of all, in colours of classes.
     """
-    run.check_data(load(config, channels=run.channels))
     test = load(config, "test", run.channels)
+    run.check_data(load(config, channels=run.channels))
     normal = encode(networks, pictures.to_unit(test.images), tf.one_hot(test.labels, classes))
     shown = sample(generator, normal[:50], test.labels[:50], classes)
     pictures.save_png(run.generated / "reconstructions.png", pictures.counterparts([test.images[:50], shown], 10))
@@ -614,7 +621,7 @@ def classify(config: Config, networks: Networks, run: stored.StoredRun) -> None:
     """
     if not config.conditional:
         raise cli.UserError(f"--classify: {run.folder} knows no classes; train a run with --conditional")
-    training, test = load(config, channels=run.channels), load(config, "test", run.channels)
+    test, training = (load(config, split, run.channels) for split in ("test", "train"))
     run.check_data(training)
     classes = len(run.class_names)
     importance_weighted = make_importance_weighted(networks, config, classes, CLASSIFY_SAMPLES)
@@ -635,6 +642,8 @@ def classify(config: Config, networks: Networks, run: stored.StoredRun) -> None:
 def main(argv=None):
     """Run the command line `argv`, by default the process's own."""
     config = stored.configure(Config, argv, __doc__)
+    if config.evaluation_samples != Config.evaluation_samples and not config.evaluate:
+        raise cli.UserError(f"--evaluation_samples {config.evaluation_samples}: says how to --evaluate; give both")
     if config.uses_trained_run:
         generate(config)
     else:

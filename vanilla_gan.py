@@ -41,7 +41,7 @@ PAPER_FIGURES = {
 class Config(cli.PictureConfig):
     """Settings of vanilla_gan.py; where ours differ, the help gives the paper's."""
 
-    data: Annotated[str, cli.MayChange] = "auto"
+    data: Annotated[str, cli.OfData] = "auto"
     """auto (MNIST, or the small digits in the box when it cannot be had), mnist, digits, or a folder of pictures."""
     image_size: cli.Positive = 28
     """Side of the square images in pixels; a multiple of 4 for --generator transposed_conv."""
@@ -76,6 +76,11 @@ class Config(cli.PictureConfig):
     def uses_trained_run(self) -> bool:
         """Whether this command makes something with a trained run instead of training one."""
         return super().uses_trained_run or self.evaluate
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether this command reads the data that a run is trained on."""
+        return super().reads_data or self.evaluate
 
 
 def build_generator(config: Config, channels: int) -> keras.Model:

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import functools
 import io
+import itertools
 import os
 import sys
 import typing
@@ -43,23 +44,32 @@ class OfTraining:
     """Marks a setting that a resumed run may have otherwise, and that says nothing to what is made with a run."""
 
 
+class OfData:
+    """Marks a setting that names data, for commands that read them: training, and measuring a run."""
+
+
 class OfOneCommand:
     """Marks a setting that a resumed or sampled run does not take over from the command that started it."""
 
 
+class GivenInFull:
+    """Marks a setting that, if it is given at all, must not be empty or 0, as with an unset variable of the shell."""
+
+
 Count = Annotated[int, AtLeast(0)]
 Positive = Annotated[int, AtLeast(1)]
+Named = Annotated[str, GivenInFull]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommonConfig:
     """The flags that mean the same in every training script and that no paper would mention."""
 
-    resume: Annotated[str, OfOneCommand] = ""
+    resume: Annotated[Named, OfOneCommand] = ""
     """Go on with a run that was interrupted: its folder, or "latest"."""
-    sample: Annotated[Count, OfOneCommand] = 0
+    sample: Annotated[Count, GivenInFull, OfOneCommand] = 0
     """Make this many samples with a trained run instead of training."""
-    run: Annotated[str, OfOneCommand] = "latest"
+    run: Annotated[Named, OfOneCommand] = "latest"
     """The run that --sample takes: its folder, or "latest"."""
     seed: Annotated[int, Between(0, 2**31 - 1)] = 0
     """Where all randomness starts; the same seed gives the same run, and with --sample the same samples."""
@@ -87,6 +97,11 @@ class CommonConfig:
     def uses_trained_run(self) -> bool:
         """Whether this command makes something with a trained run instead of training one."""
         return self.sample > 0
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether this command reads the data that a run is trained on."""
+        return not self.uses_trained_run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,9 +190,12 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
     words = sys.argv[1:] if argv is None else argv
     if unknown:
         raise UserError(_unknown_flag(config_class, unknown[0], words))
+    rules = _rules(config_class)
     given = [_flag(word) for word in words if word.startswith("--")]
     for field in dataclasses.fields(config):
         value, times = getattr(config, field.name), given.count(field.name)
+        if times and not value and GivenInFull in rules[field.name]:
+            raise UserError(f"--{field.name} {value!r}: is nothing; leave it out, or say what")
         if value == () and times:
             raise UserError(f"--{field.name}: name at least one file")  # as where a shell's pattern fits none
         if isinstance(value, tuple) and times > 1:
@@ -210,7 +228,9 @@ def check_values(config) -> None:
 
 def contradictions(config, stored) -> list[str]:
     """The flags in which `config` differs from a run's `stored` config though it must not."""
-    free = {MayChange, OfOneCommand} if config.uses_trained_run else {MayChange, OfOneCommand, OfTraining}
+    free = {MayChange, OfOneCommand}
+    free |= set() if config.uses_trained_run else {OfTraining}
+    free |= {OfData} if config.reads_data else set()
     return [
         f"--{field} {_typed(getattr(config, field))} (the run has {_typed(getattr(stored, field)) or 'none'})"
         for field, rules in _rules(type(config)).items()
@@ -236,9 +256,10 @@ def _rules(config_class: type) -> dict[str, tuple]:
 
 def _unknown_flag(config_class: type, word: str, words: list[str]) -> str:
     if not word.startswith("-"):
-        before = words[words.index(word) - 1] if word in words[1:] else ""
-        if typing.get_type_hints(config_class).get(_flag(before)) is bool:
-            return f"{before} {word}: {before} takes no value; --no_{_flag(before)} turns it off"
+        before = [first for first, second in itertools.pairwise(words) if second == word]
+        before += [first.removesuffix(f"={word}") for first in words if first.endswith(f"={word}")]
+        if before and typing.get_type_hints(config_class).get(_flag(before[0])) is bool:
+            return f"{before[0]} takes no value such as {word}; --no_{_flag(before[0])} turns it off"
         return f"what is {word!r}? Settings are given as --name value; --help lists them"
     flag = _flag(word)
     flags = [field.name.rstrip("_") for field in dataclasses.fields(config_class)]  # from_ is --from

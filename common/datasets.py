@@ -27,7 +27,7 @@ CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 MOST_PIXELS = 100_000_000  # in one picture; larger ones are not opened
-Image.MAX_IMAGE_PIXELS = None  # our own limit above takes its place, and names the file
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # Pillow itself refuses twice as many, also within an .ico, as it opens a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,10 @@ def load(data: str, image_size: int, split: str = "train", channels: int = 0, fu
     elif data in known:
         found = known[data](split)
     elif split == "test":
-        raise UserError(f"--data {data}: a folder has no test pictures; mnist, cifar10, digits and patches have")
+        raise UserError(
+            f"--data {data}: has no test pictures, as no folder has; runs on mnist, cifar10, digits or patches can be "
+            "measured"
+        )
     else:
         found = _folder(data, image_size, channels)
     found = dataclasses.replace(found, images=_converted(found.images, image_size, channels))
@@ -302,7 +305,9 @@ def _folder(data: str, image_size: int, channels: int) -> Images:
     paths = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in endings
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)  # .ipynb_checkpoints, .thumbnails
     )
     if not paths:
         raise UserError(f"--data {folder}: no pictures in it (such as .jpg, .png, .webp)")

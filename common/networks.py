@@ -1,5 +1,6 @@
 """Networks that were trained elsewhere: found, checked, and made ready to be run on pictures of any size."""
 
+import collections
 import dataclasses
 import difflib
 import hashlib
@@ -41,17 +42,9 @@ class Network:
     @property
     def layer_shapes(self) -> dict[str, tuple]:
         """By name, in order, the shape of the output of each layer that gives one map of features."""
-        shapes = {}
-        for layer in self.model.layers:
-            if isinstance(layer, layers.InputLayer):
-                continue
-            try:
-                output = layer.output
-            except AttributeError:  # called several times, or never
-                continue
-            if isinstance(output, keras.KerasTensor) and len(output.shape) == 4:
-                shapes[layer.name] = tuple(output.shape)
-        return shapes
+        outputs = _outputs(self.model)
+        kept = [layer.name for layer in self.model.layers if not isinstance(layer, layers.InputLayer)]
+        return {name: tuple(outputs[name].shape) for name in kept if name in outputs and outputs[name].ndim == 4}
 
 
 def load(model: str, input_range: tuple[float, float]) -> Network:
@@ -126,6 +119,26 @@ def _from_file(path: Path) -> keras.Model:
     return model
 
 
+def _calls(model: keras.Model) -> list:
+    """Return all calls of layers and operations in the network's graph, as Keras's nodes.
+
+    A layer's own `output` is that of its first call, which for a model within the model is no part of this graph.
+    """
+    by_depth = keras.Model(model.inputs, model.outputs)._nodes_by_depth  # for which Keras has no public name
+    return [call for calls in by_depth.values() for call in calls]
+
+
+def _outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Return, by name, the output of each operation that is called once and has one."""
+    calls = _calls(model)
+    times = collections.Counter(call.operation.name for call in calls)
+    return {
+        call.operation.name: call.output_tensors[0]
+        for call in calls
+        if times[call.operation.name] == len(call.output_tensors) == 1
+    }
+
+
 def features(model: keras.Model, names: list[str]) -> keras.Model:
     """Return the part of `model` that computes these layers' outputs, a list, from pictures of any size.
 
@@ -133,13 +146,16 @@ def features(model: keras.Model, names: list[str]) -> keras.Model:
     (Jacob et al. 2018, arXiv:1712.05877, section 3.2). The layers compute in the precision that is set globally.
     Raises UserError if one of them works at one size only.
     """
-    model = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names])
+    outputs = _outputs(model)
+    model = keras.Model(model.inputs[0], [outputs[name] for name in names])
     normalizations = {
         convolution: layer for convolution, layer in _foldable(model) if not {convolution.name, layer.name} & set(names)
     }
     folded = {layer.name for layer in normalizations.values()}
 
     def clone(layer):
+        if isinstance(layer, keras.Model):  # within the model, and perhaps of one size, too
+            return keras.models.clone_model(layer, keras.Input((None, None, layer.inputs[0].shape[-1])), clone)
         settings = layer.get_config()
         if isinstance(layer, keras.Layer):  # and not an operation of keras.ops
             settings["dtype"] = keras.config.dtype_policy().name
@@ -174,15 +190,15 @@ def _finalize_normalizations(layer) -> None:
 
 
 def _foldable(model: keras.Model):
-    """Yield each convolution, and the normalisation that alone uses its output."""
-    users = {}
-    for operation in model.operations:  # layers, and what keras.ops and the operators of tensors made
-        for tensor in keras.tree.flatten(operation.input):
-            users.setdefault(id(tensor), []).append(operation)
+    """Yield each convolution, and the normalisation that alone uses its output; both are called nowhere else."""
+    users, outputs = {}, _outputs(model)
+    for call in _calls(model):
+        for tensor in call.input_tensors:
+            users.setdefault(id(tensor), []).append(call.operation)
     for layer in model.layers:
-        using = users.get(id(layer.output), [])
+        using = users.get(id(outputs.get(layer.name)), [])
         linear = type(layer) is layers.Conv2D and layer.activation is keras.activations.linear
-        if linear and len(using) == 1 and isinstance(using[0], layers.BatchNormalization):
+        if linear and len(using) == 1 and isinstance(using[0], layers.BatchNormalization) and using[0].name in outputs:
             yield layer, using[0]
 
 

@@ -83,7 +83,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):  # the second of a profile that cannot be read
         return image.convert("RGB")
 
 
@@ -159,13 +159,20 @@ def save_before_after(path: Path, before: Photograph, after: np.ndarray) -> None
 
 def frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return an image, float32 in [-1, 1], as a frame, uint8, of the GIF that shows it growing to this size."""
+    return pictures.from_signed(resize(image, *_frame_size(height, width)))
+
+
+def _frame_size(height: int, width: int) -> tuple[int, int]:
     scale = min(1.0, FRAME_SIDE / max(height, width))
-    return pictures.from_signed(resize(image, max(1, round(height * scale)), max(1, round(width * scale))))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def save_gif_of_files(path: Path, sources: list[Path], height: int, width: int) -> None:
-    """Write pictures as the GIF that shows each at this size, or smaller; of more than 500 evenly chosen ones."""
-    frames = []
-    for source in pictures.evenly(sources, MOST_FRAMES):
-        frames.append(frame(pictures.to_signed_array(read(source).pixels), height, width))
-    pictures.save_gif(path, frames)
+    """Write pictures as the GIF that shows each at this size, or smaller; of more than 500 evenly chosen ones.
+
+    Those of another shape get black edges.
+    """
+    size = _frame_size(height, width)[::-1]
+    chosen = pictures.evenly(sources, MOST_FRAMES)
+    frames = [ImageOps.pad(Image.fromarray(read(source).pixels), size, Image.Resampling.LANCZOS) for source in chosen]
+    pictures.save_gif(path, [np.asarray(frame) for frame in frames])

@@ -400,7 +400,7 @@ class Run:
         folder = self.folder
         run = stored.StoredRun(folder)
         run.check_data(self.data)
-        if self.config.name != (name := run.settings["name"]):
+        if self.config.name != (name := run.settings.get("name", "")):
             raise UserError(f"--name {self.config.name}: {folder} keeps its name, {name or 'a time'}; leave it out")
         self._lock = files.lock(folder)
         _remove_leftovers(folder)

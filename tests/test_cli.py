@@ -30,7 +30,10 @@ from common import cli
         ("--quixotic", "unknown flag --quixotic; --help lists them"),
         ("stray", "what is 'stray'?"),
         ("--epochs 1 2", "what is '2'?"),
-        ("--conditional True", "--conditional True: --conditional takes no value; --no_conditional turns it off"),
+        ("--conditional True", "--conditional takes no value such as True; --no_conditional turns it off"),
+        ("--conditional=yes", "--conditional takes no value such as yes; --no_conditional turns it off"),
+        ("--resume=", "--resume '': is nothing; leave it out, or say what"),
+        ("--sample 0", "--sample 0: is nothing"),
     ],
 )
 def test_wrong_value_or_flag(refusal, flags, words):

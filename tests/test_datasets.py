@@ -1,6 +1,7 @@
 import dataclasses
 import pickle
 import resource
+import shutil
 import struct
 import time
 import zlib
@@ -145,6 +146,7 @@ def test_unreadable_files_are_named_and_counted_and_the_others_used(tiny_folder,
     names = spoil(folder)
     (folder / "left" / "notes.txt").write_text("no picture by its name: not counted")
     (folder / "left" / ".hidden.png").touch()
+    shutil.copytree(folder / "left", folder / ".thumbnails")
     data = datasets.load(str(folder), 16)
     output = capsys.readouterr()
     assert data.images.shape == (6, 16, 16, 3)

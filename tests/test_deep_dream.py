@@ -239,6 +239,39 @@ def test_a_convolution_whose_output_an_operator_uses_too_is_not_folded(tmp_path)
     np.testing.assert_allclose(networks.features(model, ["sum"])(images)[0], model(images)[0], atol=1e-5)
 
 
+def test_a_convolution_that_is_used_twice_is_not_folded():
+    images, convolution = keras.Input((None, None, 3)), layers.Conv2D(3, 3, padding="same", name="convolution")
+    x = layers.BatchNormalization(name="normalization")(convolution(images))
+    model = keras.Model(images, layers.Add(name="sum")([x, convolution(layers.Activation("relu")(x))]))
+    model.get_layer("normalization").moving_mean.assign([0.5, -0.5, 1.0])
+    images = tf.random.stateless_uniform((1, 20, 20, 3), (0, 0), -1, 1)
+    np.testing.assert_allclose(networks.features(model, ["sum"])(images)[0], model(images)[0], atol=1e-5)
+
+
+def test_a_model_within_the_model_is_a_layer_like_any_other(dream, tmp_path):
+    images = keras.Input((48, 48, 3))
+    base = keras.Model(images, layers.Conv2D(4, 3, strides=2, name="inner")(images), name="base")
+    inputs = keras.Input((48, 48, 3))
+    x = layers.GlobalAveragePooling2D()(base(layers.Rescaling(0.5)(inputs)))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    network = networks.Network("a", "a", Path(), model, None)
+    assert network.layer_shapes == {"rescaling": (None, 48, 48, 3), "base": (None, 23, 23, 4)}
+    images = tf.random.stateless_uniform((1, 48, 48, 3), (0, 0), -1, 1)
+    np.testing.assert_allclose(networks.features(model, ["base"])(images)[0], base(0.5 * images)[0], atol=1e-5)
+    model.save(tmp_path / "transfer.keras")
+    assert pixels_of(dream("--model", tmp_path / "transfer.keras") / "dream.png").shape == (40, 60, 3)
+
+
+def test_a_guide_whose_size_does_not_suit_the_network(refusal_of, picture_path):
+    images = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, padding="same")(images)
+    y = layers.UpSampling2D(4)(layers.MaxPooling2D(4)(x))
+    keras.Model(images, layers.Concatenate(name="joined")([x, y])).save("joined.keras")
+    Image.open(picture_path).resize((66, 50)).save("guide.png")
+    flags = ["--model", "joined.keras", "--image_path", picture_path, "--guide", "guide.png"]
+    assert "the layers do not fit together at 66x50 pixels" in refusal_of(deep_dream, *flags)
+
+
 def test_a_discriminator_of_one_size_and_grey_dreams_too(dream, tmp_path, capsys):
     model = keras.Sequential(
         [
@@ -471,6 +504,13 @@ def test_a_profile_of_another_kind_of_colour_is_used_and_dropped(picture_path, t
     assert photographs.read(tmp_path / "print.jpg").icc_profile is None  # a damaged one: it is not of CMYK
 
 
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_profile_that_cannot_be_read_is_left_aside(mode, picture_path, tmp_path):
+    damaged = saved(Image.open(picture_path), "JPEG", mode, icc_profile=b"x" * 300)
+    (tmp_path / "damaged.jpg").write_bytes(damaged.read())
+    assert photographs.read(tmp_path / "damaged.jpg").icc_profile is None
+
+
 # Zoom and folders
 
 
@@ -521,6 +561,22 @@ def test_every_picture_of_a_folder(dream, tmp_path, capsys):
     plain = dream("--input_folder", folder, name="plain", image_path=None)
     assert np.array_equal(pixels_of(plain / "frames/0.png"), pixels_of(made / "frames/0.png"))
     assert not np.array_equal(pixels_of(plain / "frames/2.png"), blended)
+
+
+def test_the_gif_of_a_folder_keeps_the_shape_of_each_picture(tmp_path):
+    Image.new("RGB", (60, 40), "white").save(tmp_path / "wide.png")
+    Image.new("RGB", (40, 60), "white").save(tmp_path / "high.png")
+    photographs.save_gif_of_files(tmp_path / "a.gif", [tmp_path / "wide.png", tmp_path / "high.png"], 40, 60)
+    with Image.open(tmp_path / "a.gif") as gif:
+        gif.seek(1)
+        lit = np.asarray(gif.convert("L")) > 128
+    assert lit.shape == (40, 60)
+    assert (lit.any(axis=0).sum(), lit.any(axis=1).sum()) == (27, 40)
+
+
+def test_the_same_layers_may_be_named_again(dream):
+    folder = dream("--layers", "mixed0", "--zoom", 2)
+    deep_dream.main(["--resume", str(folder), "--layers", "mixed0"])
 
 
 def test_pictures_whose_names_differ_in_their_ending_alone(dream, tmp_path):
@@ -593,6 +649,11 @@ def test_list_layers(network_path, capsys):
         ("--image_path .", "is a directory"),
         ("--guide nowhere.jpg", "nowhere.jpg: no such file or directory"),
         ("--name ../x", "must be a plain name"),
+        ("--zoom 3 --blend 0.5", "--blend: lets the dream before show through, of --input_folder"),
+        ("--zoom_factor 1.5", "--zoom_factor: says how much each frame of --zoom enlarges"),
+        ("--input_range 0 inf", "--input_range 0.0 inf: give the lower value first"),
+        ("--input_range 1 0", "--input_range 1.0 0.0: give the lower value first"),
+        ("--guide=", "--guide '': is nothing"),
     ],
 )
 def test_bad_settings(flags, words, network_path, refusal_of):
@@ -622,7 +683,10 @@ def test_files_that_are_no_pictures(damage, picture_path, network_path, refusal_
         "text": (b"not a picture at all", "not a picture"),
         "empty": (b"", "not a picture"),
         "cut": (picture_path.read_bytes()[:800], "bad.png: "),
-        "bomb": (head + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b""), "60000x60000 pixels"),
+        "bomb": (
+            head + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b""),
+            "exceeds limit of 200000000 pixels",
+        ),
     }[damage]
     Path("bad.png").write_bytes(content)
     assert words in refusal_of(deep_dream, "--model", network_path, "--image_path", "bad.png")

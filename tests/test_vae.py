@@ -520,6 +520,8 @@ def test_a_run_goes_on_with_more_importance_samples():
         (["--bound", "iwae"], "--bound iwae: is the ELBO with one sample"),
         (["--backward_samples", "2"], "--backward_samples 2: takes --bound iwae"),
         (["--evaluation_samples", "100"], "--evaluation_samples 100: says how to --evaluate"),
+        (["--sample", "3", "--evaluation_samples", "7"], "there is no run in outputs/vae yet"),
+        (["--likelihood", "gaussian", "--binarization", "static"], "--binarization static: is for --likelihood bern"),
         (["--run", "outputs/vae/a"], "--run outputs/vae/a: makes something with a run"),
         (["--evaluate", "--resume", "outputs/vae/a"], "to make something with a run name it by --run"),
         (["--between"], "--between: name at least one file"),

@@ -115,13 +115,19 @@ def test_the_middle_square_is_taken(tmp_path):
 def test_a_picture_that_claims_a_billion_pixels_is_refused_at_once(tmp_path):
     path = tmp_path / "bomb.png"
     png_of_one_bit(path, 40000, 30000)
+    inside, content = tmp_path / "inside.ico", path.read_bytes()  # whose directory says 16x16
+    inside.write_bytes(struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 1, len(content), 22) + content)
     peak, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    with pytest.raises(cli.UserError, match=r"bomb.png.*40000x30000"):
-        picture_of(path)
+    for refused in (path, inside):
+        with pytest.raises(cli.UserError, match=rf"{refused.name}.*exceeds limit"):
+            picture_of(refused)
     assert time.monotonic() - start < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 50_000  # kilobytes
     png_of_one_bit(path, 400, 300)
     assert_colour(picture_of(path), (255, 255, 255))
+    png_of_one_bit(path, 12_000, 10_000)
+    with pytest.raises(cli.UserError, match=r"bomb.png.*12000x10000 pixels are too many"):
+        picture_of(path)
 
 
 # A folder

@@ -576,7 +576,7 @@ def evaluate(config: Config, networks: Networks, generator, run: stored.StoredRu
 
     Beside it reconstructions of test images, below each its own, and the normal numbers of all, in colours of classes.
     """
-    test = load(config, "test", run.channels)
+    test = load(config, "test", run.channels)  # first: a folder, which may be large, has none
     run.check_data(load(config, channels=run.channels))
     normal = encode(networks, pictures.to_unit(test.images), tf.one_hot(test.labels, classes))
     shown = sample(generator, normal[:50], test.labels[:50], classes)

@@ -91,10 +91,13 @@ def main(argv=None):
         with files.whole(corpus) as file:
             file.write("".join(make_tune(number, random) for number in range(1, 4001)).encode())
     folder = quality.FOLDER / "char_rnn" / arguments.name
-    start = ["--train", str(corpus), *(["--resume", str(folder)] if folder.exists() else ["--name", arguments.name])]
-    if folder.exists() and stored.StoredRun(folder).settings["train"] != [str(corpus)]:
-        raise cli.UserError(f"{folder} was trained on other tunes; choose another --name")
-    char_rnn.main([*start, "--minutes", str(arguments.minutes), "--output_dir", str(quality.FOLDER)])
+    start = ["--name", arguments.name]
+    if folder.exists():
+        start = ["--resume", str(folder)]
+        if stored.StoredRun(folder).settings["train"] != [str(corpus)]:
+            raise cli.UserError(f"{folder} was trained on other tunes; choose another --name")
+    start += ["--train", str(corpus), "--minutes", str(arguments.minutes)]
+    char_rnn.main([*start, "--output_dir", str(quality.FOLDER)])
     char_rnn.main(["--sample", "20000", "--prime", "X:1\n", "--run", str(folder)])
     written = (folder / "generated" / "sample.txt").read_text()
     tunes = [f"X:{tune}" for tune in written.split("X:")[1:-1]]  # the last is cut

@@ -32,11 +32,14 @@ EPOCHS = {1: 5, 3: 12}  # of training the classifier, for grey and for colour
 class Judge:
     """Measures images against the test split of a dataset.
 
-    data: as in `datasets.load`. count: how many real images, of either split, are compared.
+    data: as in `datasets.load`. count: how many real images, of either split, are compared. test: its test split, if it
+    is in memory already.
     """
 
-    def __init__(self, data: str = "mnist", image_size: int = 28, count: int = 10_000):
-        train, test = (datasets.load(data, image_size, split) for split in ("train", "test"))
+    def __init__(
+        self, data: str = "mnist", image_size: int = 28, count: int = 10_000, test: datasets.Images | None = None
+    ):
+        train, test = datasets.load(data, image_size), test or datasets.load(data, image_size, "test")
         classifier, self.accuracy = trained_classifier(train, test)
         self._network = keras.Model(classifier.inputs, [classifier.get_layer("features").output, *classifier.outputs])
         self._real = self._statistics(test.images[:count])[:2]
@@ -153,7 +156,7 @@ def main(argv=None):
         raise cli.UserError(
             f"--samples {arguments.samples}: are {'colour' if in_color else 'grey'}, unlike {test.name}"
         )
-    judge = Judge(data, images.shape[1])
+    judge = Judge(data, images.shape[1], test=test)
     result = {"samples": str(arguments.samples), "real_images": judge.test.name, "real_count": judge.real_count}
     result |= {"sample_count": len(images), "classifier_accuracy": judge.accuracy, "floor": judge.floor}
     result |= judge.measure(images, samples.get("labels"))

@@ -229,8 +229,10 @@ def check_values(config) -> None:
 def contradictions(config, stored) -> list[str]:
     """The flags in which `config` differs from a run's `stored` config though it must not."""
     free = {MayChange, OfOneCommand}
-    free |= set() if config.uses_trained_run else {OfTraining}
-    free |= {OfData} if config.reads_data else set()
+    if not config.uses_trained_run:
+        free.add(OfTraining)
+    if config.reads_data:
+        free.add(OfData)
     return [
         f"--{field} {_typed(getattr(config, field))} (the run has {_typed(getattr(stored, field)) or 'none'})"
         for field, rules in _rules(type(config)).items()

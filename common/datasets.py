@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from common import downloads
 from common.cli import UserError, progress
-from common.files import exists, read_npz, told_in_one_line
+from common.files import exists, is_hidden, read_npz, told_in_one_line
 
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
@@ -305,9 +305,7 @@ def _folder(data: str, image_size: int, channels: int) -> Images:
     paths = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in endings
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)  # .ipynb_checkpoints, .thumbnails
+        if path.suffix.lower() in endings and not is_hidden(path, folder) and path.is_file()
     )
     if not paths:
         raise UserError(f"--data {folder}: no pictures in it (such as .jpg, .png, .webp)")

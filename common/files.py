@@ -114,6 +114,11 @@ def exists(path: Path) -> bool:
     return os.access(path, os.F_OK)
 
 
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file within `folder`, or a folder that holds it there, has a name such as .thumbnails."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
 @contextlib.contextmanager
 def told_in_one_line(path: Path) -> Iterator[None]:
     """Turn an OSError of writing `path` into a UserError that names it."""

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import difflib
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -39,10 +40,10 @@ class Network:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    @property
+    @functools.cached_property  # asked for several times, and it goes through the whole graph
     def layer_shapes(self) -> dict[str, tuple]:
         """By name, in order, the shape of the output of each layer that gives one map of features."""
-        outputs = _outputs(self.model)
+        outputs = _outputs(_calls(self.model))
         kept = [layer.name for layer in self.model.layers if not isinstance(layer, layers.InputLayer)]
         return {name: tuple(outputs[name].shape) for name in kept if name in outputs and outputs[name].ndim == 4}
 
@@ -128,9 +129,8 @@ def _calls(model: keras.Model) -> list:
     return [call for calls in by_depth.values() for call in calls]
 
 
-def _outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """Return, by name, the output of each operation that is called once and has one."""
-    calls = _calls(model)
+def _outputs(calls: list) -> dict[str, keras.KerasTensor]:
+    """Return, by name, the output of each operation that is called once and has one; calls: as of `_calls`."""
     times = collections.Counter(call.operation.name for call in calls)
     return {
         call.operation.name: call.output_tensors[0]
@@ -146,7 +146,7 @@ def features(model: keras.Model, names: list[str]) -> keras.Model:
     (Jacob et al. 2018, arXiv:1712.05877, section 3.2). The layers compute in the precision that is set globally.
     Raises UserError if one of them works at one size only.
     """
-    outputs = _outputs(model)
+    outputs = _outputs(_calls(model))
     model = keras.Model(model.inputs[0], [outputs[name] for name in names])
     normalizations = {
         convolution: layer for convolution, layer in _foldable(model) if not {convolution.name, layer.name} & set(names)
@@ -191,8 +191,9 @@ def _finalize_normalizations(layer) -> None:
 
 def _foldable(model: keras.Model):
     """Yield each convolution, and the normalisation that alone uses its output; both are called nowhere else."""
-    users, outputs = {}, _outputs(model)
-    for call in _calls(model):
+    users, calls = {}, _calls(model)
+    outputs = _outputs(calls)
+    for call in calls:
         for tensor in call.input_tensors:
             users.setdefault(id(tensor), []).append(call.operation)
     for layer in model.layers:

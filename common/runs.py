@@ -424,7 +424,7 @@ class Run:
                 path.unlink()
         self._collect_texts()
         print(f"resumed after {self._done} steps", flush=True)
-        if 0 < self.config.minutes * 60 <= self.seconds:
+        if self._minutes_are_over:
             print(f"its {self.config.minutes:g} minutes are over; to train on give more --minutes, or 0 and --epochs")
         elif self.progress >= 1.0:
             print(f"its epochs, {self._epochs}, are over; to train on give more --epochs")
@@ -514,6 +514,10 @@ class Run:
     @property
     def _out_of_time(self) -> bool:
         self._count_seconds()
+        return self._minutes_are_over
+
+    @property
+    def _minutes_are_over(self) -> bool:
         return 0 < self.config.minutes * 60 <= self.seconds
 
     def _count_seconds(self) -> None:

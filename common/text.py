@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from common.cli import UserError, progress
-from common.files import told_in_one_line, whole
+from common.files import is_hidden, told_in_one_line, whole
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for all characters that the alphabet lacks
 PIECE = 1 << 22  # bytes read at a time
@@ -307,7 +307,7 @@ def _files(paths: list[str], encoding: str, is_library: bool = False) -> list[Pa
         inside = sorted(path.rglob("*.py") if is_library else path.rglob("*"))
         if is_library:  # its own tests and what was installed beside it are not the library
             inside = [it for it in inside if not {"site-packages", "test", "tests"} & set(it.relative_to(path).parts)]
-        inside = [it for it in inside if not any(part.startswith(".") for part in it.relative_to(path).parts)]
+        inside = [it for it in inside if not is_hidden(it, path)]
         try:
             inside = [it for it in inside if it.is_file()]
         except OSError as error:  # a folder that may be listed but not entered

@@ -267,17 +267,25 @@ def log_likelihood(images, parameters, likelihood: str):
     return tf.reduce_sum(log_upper + log_lower + tf.where(is_black | is_white, 0.0, log_width), axis=pixels)
 
 
-def bound_terms(networks: Networks, images, one_hot, noise, config: Config, analytic: bool = False, training=False):
+def bound_terms(
+    networks: Networks, images, one_hot, noise, config: Config, analytic=False, training=False, encoder_shares=None
+):
     """Return log p(x|z) and log q(z|x) - log p(z) for samples of the latents z from q: both (batch, samples), in nats.
 
     images: (batch, image_size, image_size, channels) in [0, 1]. one_hot: their classes (batch, classes). noise:
     standard normal (batch, samples, latent_dim), from which z is made so that it can be differentiated by q's
     parameters (Kingma and Welling, section 2.4). analytic: the mean of the second term in place of the term, known
-    for a normal prior.
+    for a normal prior. encoder_shares: (batch, samples) by which the encoder's gradient is multiplied, which then
+    passes through z alone and not through the density q(z|x) as well; see draw_by_weight.
     """
     samples = noise.shape[1]
     mean, log_scale = tf.split(networks.encoder([images, one_hot], training=training), 2, axis=-1)
     latents = mean[:, None] + tf.exp(log_scale)[:, None] * noise
+    if encoder_shares is not None:
+        shares = encoder_shares[:, :, None]
+        latents = shares * latents + tf.stop_gradient((1.0 - shares) * latents)
+        mean, log_scale = tf.stop_gradient(mean), tf.stop_gradient(log_scale)
+        noise = (latents - mean[:, None]) * tf.exp(-log_scale)[:, None]  # the same numbers, now with z's gradient
     latents = tf.reshape(latents, (-1, config.latent_dim))  # (batch * samples, latent_dim)
     one_hot = tf.repeat(one_hot, samples, axis=0)
     parameters = networks.decoder(tf.concat([latents, one_hot], axis=-1), training=training)
@@ -303,15 +311,23 @@ def lower_bound(log_weights, bound: str):
 
 
 def draw_by_weight(noise, log_weights, uniform, count: int):
-    """Return `count` of each image's samples, drawn with their weights as probabilities: (batch, count, latent_dim).
+    """Return `count` of each image's samples, (batch, count, latent_dim), and the shares of the weights they have.
 
-    noise: (batch, samples, latent_dim); log_weights: (batch, samples). uniform: in [0, 1), (batch, 1); from it on, the
-    draws stand at equal distances in the distribution function, and so vary less than independent ones.
+    With the shares, (batch, count), as probabilities they are drawn. noise: (batch, samples, latent_dim); log_weights:
+    (batch, samples). uniform: in [0, 1), (batch, 1); from it on, the draws stand at equal distances in the
+    distribution function, and so vary less than independent ones.
+
+    The gradient of the importance-weighted bound is the sum of the samples' gradients, each times its share (Burda et
+    al. 2016, equation 14); so the mean gradient of the drawn ones estimates it, unbiased. By the encoder's parameters
+    it is also the sum of those parts of their gradients that pass through z, each times its share squared (Tucker et
+    al. 2019, arXiv:1810.04152): of the drawn ones, times its share. That varies less, as it goes to 0 where the
+    encoder is right.
     """
-    distribution = tf.cumsum(tf.nn.softmax(log_weights), axis=-1)
+    shares = tf.nn.softmax(log_weights)
     positions = (tf.range(count, dtype=tf.float32) + uniform) / count
-    drawn = tf.searchsorted(distribution, positions, side="right")
-    return tf.gather(noise, tf.minimum(drawn, noise.shape[1] - 1), batch_dims=1)  # rounding may leave the last below 1
+    drawn = tf.searchsorted(tf.cumsum(shares, axis=-1), positions, side="right")
+    drawn = tf.minimum(drawn, noise.shape[1] - 1)  # rounding may leave the distribution's last value below 1
+    return tf.gather(noise, drawn, batch_dims=1), tf.gather(shares, drawn, batch_dims=1)
 
 
 def build(config: Config, channels: int, classes: int) -> dict:
@@ -371,21 +387,23 @@ def make_train_step(networks: Networks, averaged_networks: Networks, optimizer, 
 
         one_hot = tf.one_hot(labels, classes)
 
-        def terms(noise, bound):
-            reconstruction, divergence = bound_terms(networks, images, one_hot, noise, config, analytic, training=True)
+        def terms(noise, bound, encoder_shares=None):
+            reconstruction, divergence = bound_terms(
+                networks, images, one_hot, noise, config, analytic, training=True, encoder_shares=encoder_shares
+            )
             log_weights = reconstruction - weight * divergence
             loss = tf.nn.compute_average_loss(-lower_bound(log_weights, bound))
             return loss, reconstruction, divergence, log_weights
 
-        bound = config.bound
+        bound, encoder_shares = config.bound, None
         if config.backward_samples:
-            # The gradient of the importance-weighted bound is the mean of the samples' gradients by their normalised
-            # weights (Burda et al. 2016, equation 14): that of samples drawn by their weights estimates it, unbiased.
             of_all = terms(noise, bound)
             uniform = devices.uniform((batch_size, 1), config.seed, step, stream=2)
-            noise, bound = draw_by_weight(noise, of_all[-1], uniform, config.backward_samples), "elbo"
+            noise, shares = draw_by_weight(noise, of_all[-1], uniform, config.backward_samples)
+            # What the shares replace is the gradient by way of q's density, which has the divergence's weight.
+            bound, encoder_shares = "elbo", 1.0 - weight * (1.0 - shares)
         with tf.GradientTape() as tape:
-            learned_from = terms(noise, bound)
+            learned_from = terms(noise, bound, encoder_shares)
         gradients = tape.gradient(learned_from[0], networks.trainable_variables)
         loss, reconstruction, divergence, _ = of_all if config.backward_samples else learned_from
         optimizer.apply(gradients, networks.trainable_variables)

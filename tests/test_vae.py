@@ -273,7 +273,7 @@ def test_samples_drawn_by_weight_have_the_gradient_of_all():
     log_weights, expected = weigh_and_differentiate(noise, "iwae")
     gradients, drawn = [], []
     for start in (np.arange(100, dtype=np.float32) + 0.5) / 100:
-        drawn.append(vae.draw_by_weight(noise, log_weights, tf.fill((5, 1), start), 2))
+        drawn.append(vae.draw_by_weight(noise, log_weights, tf.fill((5, 1), start), 2)[0])
         gradients.append(weigh_and_differentiate(drawn[-1], "elbo")[1])
     assert np.std(gradients, axis=0).max() > 0.05
     np.testing.assert_allclose(np.mean(gradients, axis=0), expected, atol=0.01)
@@ -284,8 +284,53 @@ def test_samples_drawn_by_weight_have_the_gradient_of_all():
 
 def test_last_sample_is_drawn_where_rounding_leaves_the_distribution_below_one():
     noise = tf.reshape(tf.range(3.0), (1, 3, 1))
-    drawn = vae.draw_by_weight(noise, tf.constant([[0.0, 0.0, 0.0]]), tf.fill((1, 1), 2.0), 1)  # as if beyond the end
+    drawn, shares = vae.draw_by_weight(noise, tf.zeros((1, 3)), tf.fill((1, 1), 2.0), 1)  # as if beyond the end
     assert drawn.numpy().ravel().tolist() == [2.0]
+    assert shares.numpy().ravel() == pytest.approx([1 / 3])
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.4])
+def test_shares_leave_the_encoders_mean_gradient_and_lessen_its_noise(weight):
+    copies = 8_000
+    images = np.repeat(PIXELS.astype(np.float32) / 255, copies, axis=0)
+    noise = tf.random.stateless_normal((len(images), 4, 2), (0, 0))
+    start = tf.random.stateless_uniform((len(images), 1), (0, 1))
+
+    def gradients(noise, bound, shares=None):
+        """Return the log-weights, and one gradient for each image."""
+        each = tf.repeat([[0.5, -0.3, -0.1, 0.2]], len(images), axis=0)
+        with tf.GradientTape() as tape:
+            tape.watch(each)
+            networks = linear_networks()._replace(encoder=lambda inputs, training: each)
+            classes = tf.zeros((len(images), 0))
+            terms = vae.bound_terms(networks, images, classes, noise, LINEAR, encoder_shares=shares)
+            log_weights = terms[0] - weight * terms[1]
+            value = tf.reduce_sum(vae.lower_bound(log_weights, bound))
+        return log_weights, np.reshape(tape.gradient(value, each), (5, copies, 4))
+
+    log_weights, expected = gradients(noise, "iwae")
+    drawn, shares = vae.draw_by_weight(noise, log_weights, start, 2)
+    log_weights_of_drawn, plain = gradients(drawn, "elbo")
+    log_weights_with_shares, found = gradients(drawn, "elbo", 1.0 - weight * (1.0 - shares))
+    np.testing.assert_allclose(log_weights_with_shares, log_weights_of_drawn, atol=1e-4)
+    error = np.hypot(found.std(axis=1), expected.std(axis=1)) / np.sqrt(copies)
+    assert (np.abs(found.mean(axis=1) - expected.mean(axis=1)) < 4 * error).all()
+    assert found.std() < 0.8 * plain.std()
+
+
+def test_with_shares_a_perfect_encoder_has_no_gradient_whatever_is_drawn():
+    spoiled = tf.Variable(0.0)
+    noise = tf.random.stateless_normal((5, 3, 2), (0, 0))
+    found = []
+    for shares in (None, tf.fill((5, 3), 0.3)):
+        with tf.GradientTape() as tape:
+            networks = linear_networks(spoiled)
+            images = PIXELS.astype(np.float32) / 255
+            terms = vae.bound_terms(networks, images, tf.zeros((5, 0)), noise, LINEAR, encoder_shares=shares)
+            value = tf.reduce_mean(terms[0] - terms[1])
+        found.append(float(tape.gradient(value, spoiled)))
+    assert abs(found[0]) > 0.05
+    assert found[1] == pytest.approx(0, abs=1e-5)
 
 
 # Training
@@ -387,6 +432,21 @@ def test_analytic_divergence_is_the_mean_of_the_sampled_one():
     )
     np.testing.assert_allclose(tf.reduce_mean(sampled, axis=1), tf.reduce_mean(analytic, axis=1), atol=0.02)
     assert np.ptp(analytic.numpy(), axis=1).max() == 0
+
+
+def test_a_step_learns_from_the_drawn_samples_with_their_shares(monkeypatch):
+    config = dataclasses.replace(SMALL, bound="iwae", importance_samples=6, backward_samples=2, warmup_steps=0)
+    step = vae.make_train_step(**vae.build(config, 1, 0), config=config, classes=0)
+    bound_terms, draw_by_weight, drawn, given = vae.bound_terms, vae.draw_by_weight, [], []
+    monkeypatch.setattr(vae, "draw_by_weight", lambda *args: drawn.append(draw_by_weight(*args)) or drawn[0])
+    monkeypatch.setattr(
+        vae, "bound_terms", lambda *args, **more: given.append((args, more)) or bound_terms(*args, **more)
+    )
+    step(batch(), LABELS, tf.constant(0, tf.int64))
+    (_, first), (args, second) = given
+    assert first["encoder_shares"] is None
+    np.testing.assert_array_equal(args[3], drawn[0][0])
+    np.testing.assert_allclose(second["encoder_shares"], drawn[0][1], rtol=1e-5)
 
 
 def test_two_devices_equal_one(assert_two_devices_equal_one):

@@ -174,6 +174,7 @@ SCALE = 0.5
 WEIGHTS = np.array([[0.4, 0.4, -0.2, -0.2], [0.1, 0.1, 0.2, 0.2]], np.float32)
 LINEAR = dataclasses.replace(SMALL, latent_dim=2, image_size=2, likelihood="gaussian", prior="normal")
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 2, 2, 1), np.uint8)
+IMAGES = PIXELS.astype(np.float32) / 255
 NO_CLASSES = np.zeros(5, np.int32)
 
 
@@ -194,8 +195,8 @@ def linear_networks(spoiled=0.0):
 
 
 def networks_with(posterior):
-    """The same with one posterior, (1, 4), for all images."""
-    return linear_networks()._replace(encoder=lambda inputs, training: tf.repeat(posterior, 5, axis=0))
+    """The same with one posterior, (1, 4), for all images, or with one for each, (images, 4)."""
+    return linear_networks()._replace(encoder=lambda inputs, training: tf.broadcast_to(posterior, (len(inputs[0]), 4)))
 
 
 def true_log_likelihood():
@@ -223,8 +224,7 @@ def test_importance_weighting_finds_the_likelihood_with_a_wrong_posterior():
 
 def test_bound_rises_with_the_number_of_samples():
     noise = tf.random.stateless_normal((5, 60_000, 2), (0, 0))
-    images = PIXELS.astype(np.float32) / 255
-    terms = vae.bound_terms(linear_networks(0.5), images, tf.zeros((5, 0)), noise, LINEAR)
+    terms = vae.bound_terms(linear_networks(0.5), IMAGES, tf.zeros((5, 0)), noise, LINEAR)
     log_weights = terms[0] - terms[1]
     means = [
         float(tf.reduce_mean(vae.lower_bound(tf.reshape(log_weights, (-1, samples)), "iwae")))
@@ -241,10 +241,9 @@ def test_gradient_of_the_sample_against_finite_differences(bound):
     posterior = tf.Variable([[0.2, -0.3, -0.4, 0.1]])
     networks = networks_with(posterior)
     noise = tf.random.stateless_normal((5, 3, 2), (0, 0))
-    images = PIXELS.astype(np.float32) / 255
 
     def value():
-        terms = vae.bound_terms(networks, images, tf.zeros((5, 0)), noise, LINEAR)
+        terms = vae.bound_terms(networks, IMAGES, tf.zeros((5, 0)), noise, LINEAR)
         return tf.reduce_mean(vae.lower_bound(terms[0] - terms[1], bound))
 
     with tf.GradientTape() as tape:
@@ -262,11 +261,10 @@ def test_samples_drawn_by_weight_have_the_gradient_of_all():
     posterior = tf.Variable([[0.2, -0.3, -0.4, 0.1]])
     networks = networks_with(posterior)
     noise = tf.random.stateless_normal((5, 4, 2), (0, 0))
-    images = PIXELS.astype(np.float32) / 255
 
     def weigh_and_differentiate(noise, bound):
         with tf.GradientTape() as tape:
-            reconstruction, divergence = vae.bound_terms(networks, images, tf.zeros((5, 0)), noise, LINEAR)
+            reconstruction, divergence = vae.bound_terms(networks, IMAGES, tf.zeros((5, 0)), noise, LINEAR)
             value = tf.reduce_mean(vae.lower_bound(reconstruction - divergence, bound))
         return reconstruction - divergence, tape.gradient(value, posterior).numpy()
 
@@ -292,7 +290,7 @@ def test_last_sample_is_drawn_where_rounding_leaves_the_distribution_below_one()
 @pytest.mark.parametrize("weight", [1.0, 0.4])
 def test_shares_leave_the_encoders_mean_gradient_and_lessen_its_noise(weight):
     copies = 8_000
-    images = np.repeat(PIXELS.astype(np.float32) / 255, copies, axis=0)
+    images = np.repeat(IMAGES, copies, axis=0)
     noise = tf.random.stateless_normal((len(images), 4, 2), (0, 0))
     start = tf.random.stateless_uniform((len(images), 1), (0, 1))
 
@@ -301,9 +299,8 @@ def test_shares_leave_the_encoders_mean_gradient_and_lessen_its_noise(weight):
         each = tf.repeat([[0.5, -0.3, -0.1, 0.2]], len(images), axis=0)
         with tf.GradientTape() as tape:
             tape.watch(each)
-            networks = linear_networks()._replace(encoder=lambda inputs, training: each)
             classes = tf.zeros((len(images), 0))
-            terms = vae.bound_terms(networks, images, classes, noise, LINEAR, encoder_shares=shares)
+            terms = vae.bound_terms(networks_with(each), images, classes, noise, LINEAR, encoder_shares=shares)
             log_weights = terms[0] - weight * terms[1]
             value = tf.reduce_sum(vae.lower_bound(log_weights, bound))
         return log_weights, np.reshape(tape.gradient(value, each), (5, copies, 4))
@@ -325,8 +322,7 @@ def test_with_shares_a_perfect_encoder_has_no_gradient_whatever_is_drawn():
     for shares in (None, tf.fill((5, 3), 0.3)):
         with tf.GradientTape() as tape:
             networks = linear_networks(spoiled)
-            images = PIXELS.astype(np.float32) / 255
-            terms = vae.bound_terms(networks, images, tf.zeros((5, 0)), noise, LINEAR, encoder_shares=shares)
+            terms = vae.bound_terms(networks, IMAGES, tf.zeros((5, 0)), noise, LINEAR, encoder_shares=shares)
             value = tf.reduce_mean(terms[0] - terms[1])
         found.append(float(tape.gradient(value, spoiled)))
     assert abs(found[0]) > 0.05
@@ -426,9 +422,9 @@ def test_weight_of_the_divergence_grows_to_beta():
 
 def test_analytic_divergence_is_the_mean_of_the_sampled_one():
     networks = linear_networks(0.5)
-    images, noise = PIXELS.astype(np.float32) / 255, tf.random.stateless_normal((5, 50_000, 2), (0, 0))
+    noise = tf.random.stateless_normal((5, 50_000, 2), (0, 0))
     sampled, analytic = (
-        vae.bound_terms(networks, images, tf.zeros((5, 0)), noise, LINEAR, analytic)[1] for analytic in (False, True)
+        vae.bound_terms(networks, IMAGES, tf.zeros((5, 0)), noise, LINEAR, analytic)[1] for analytic in (False, True)
     )
     np.testing.assert_allclose(tf.reduce_mean(sampled, axis=1), tf.reduce_mean(analytic, axis=1), atol=0.02)
     assert np.ptp(analytic.numpy(), axis=1).max() == 0

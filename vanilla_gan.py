@@ -26,7 +26,8 @@ from common import cli, datasets, devices, files, latent_space, pictures, runs, 
 GRID_COLUMNS = 10
 DEFAULT_STEPS = 24_000
 SIGMAS = np.geomspace(0.05, 0.8, 57).round(3)  # of the Parzen windows, to choose from
-PENALTY_WEIGHT = 10.0  # of the Wasserstein loss's gradient penalty (Gulrajani et al. 2017, equation 3)
+WASSERSTEIN_PENALTY = 10.0  # weight of the Wasserstein loss's gradient penalty (Gulrajani et al. 2017, equation 3)
+PENALTY_EVERY = 4  # steps, of the other losses' penalty: lazy regularisation (Karras et al. 2020, arXiv:1912.04958)
 
 # Table 1 of the paper: MNIST, mean log-likelihood and its standard error.
 PAPER_FIGURES = {
@@ -55,6 +56,9 @@ class Config(cli.PictureConfig):
     """Standard deviation of noise on all images that the discriminator sees; it fades to none."""
     instance_noise_steps: cli.Positive = 10_000
     """Steps after which the instance noise is gone."""
+    gradient_penalty: Annotated[float, cli.Between(0.0, 1000.0)] = 1.0
+    """Weight of the penalty on the discriminator's gradient at real images (Mescheder et al. 2018: 10); not for --loss
+    wasserstein_gp, which has its own."""
     latents: Literal["normal", "sphere", "uniform"] = "normal"
     """Where the latents come from: a normal distribution, a sphere, or the paper's cube."""
     latent_dim: cli.Positive = 32
@@ -65,9 +69,9 @@ class Config(cli.PictureConfig):
     """Passes over the data; 0 for as many as make 24,000 steps: 26 over MNIST."""
     batch_size: cli.Positive = 64
     """Images in a step; the paper's 100."""
-    learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 5e-4
+    learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 1e-3
     """Adam's step size for both networks; the paper trains with momentum."""
-    average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.999
+    average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.9997
     """How slowly the averaged generator, from which we sample, follows the trained one; the paper has none: 0."""
     evaluate: Annotated[bool, cli.MayChange] = False
     """Measure a trained run as the paper did: log-likelihood of the test images under Parzen windows."""
@@ -110,11 +114,10 @@ def build_discriminator(config: Config, channels: int) -> keras.Model:
     """Map images (batch, image_size, image_size, channels) in [-1, 1] to logits (batch,): a multilayer perceptron."""
     images = keras.Input((config.image_size, config.image_size, channels))
     x = layers.Flatten()(images)
-    x = activation(layers.Dense(config.width)(x))
-    if config.loss == "wasserstein_gp":  # its penalty is on each image's own gradient (Gulrajani et al., section 4)
+    # Not normalised: images that are almost alike would look as different as any others, and many a seed ended with one
+    # digit. A penalty, too, is on each image's own gradient (Gulrajani et al. 2017, section 4).
+    for _ in range(2):
         x = activation(layers.Dense(config.width)(x))
-    else:
-        x = activation(normalization(layers.Dense(config.width, use_bias=False)(x)))
     logits = layers.Reshape((), dtype="float32")(layers.Dense(1, dtype="float32")(x))
     return keras.Model(images, logits, name="discriminator")
 
@@ -159,7 +162,19 @@ def discriminator_loss(loss: str, real_logits, fake_logits, label_smoothing: flo
     return tf.nn.compute_average_loss(values[loss]())
 
 
-def gradient_penalty(discriminator, real_images, fake_images, mix):
+def penalty_at_real(discriminator, real_images):
+    """Return half the squared norm of the gradient of the logits at real images.
+
+    R1 of Mescheder et al. 2018 (arXiv:1801.04406), equation 9.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(real_images)
+        logits = discriminator(real_images, training=True)
+    gradients = tape.gradient(logits, real_images)
+    return tf.nn.compute_average_loss(0.5 * tf.reduce_sum(gradients**2, axis=(1, 2, 3)))
+
+
+def penalty_between(discriminator, real_images, fake_images, mix):
     """Return how far the gradient's norm is from 1, squared, between real and generated images.
 
     mix: (batch, 1, 1, 1) in [0, 1], where between the two. Gulrajani et al. 2017 (arXiv:1704.00028), equation 3.
@@ -231,8 +246,15 @@ def make_train_step(
             discriminator_objective = losses["discriminator_loss"]
             if config.loss == "wasserstein_gp":
                 mix = devices.uniform((batch_size, 1, 1, 1), config.seed, step, stream=3)
-                losses["gradient_penalty"] = gradient_penalty(discriminator, shown_real, shown_fake, mix)
-                discriminator_objective += PENALTY_WEIGHT * losses["gradient_penalty"]
+                losses["gradient_penalty"] = penalty_between(discriminator, shown_real, shown_fake, mix)
+                discriminator_objective += WASSERSTEIN_PENALTY * losses["gradient_penalty"]
+            elif config.gradient_penalty:
+                losses["gradient_penalty"] = tf.cond(
+                    step % PENALTY_EVERY == 0,
+                    lambda: PENALTY_EVERY * penalty_at_real(discriminator, shown_real),
+                    lambda: 0.0,
+                )
+                discriminator_objective += config.gradient_penalty * losses["gradient_penalty"]
 
         gradients = generator_tape.gradient(losses["generator_loss"], generator.trainable_variables)
         generator_optimizer.apply(gradients, generator.trainable_variables)

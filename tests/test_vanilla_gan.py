@@ -40,7 +40,7 @@ def test_parameter_counts_of_the_default_networks():
     networks = vanilla_gan.build(Config(), 1)
     width, latent_dim = Config.width, Config.latent_dim
     generator = latent_dim * width + width * width + 4 * width + width * 784 + 784
-    discriminator = 784 * width + width + width * width + 2 * width + width + 1
+    discriminator = 784 * width + width + width * width + width + width + 1
     assert sum(np.prod(v.shape) for v in networks["generator"].trainable_variables) == generator
     assert sum(np.prod(v.shape) for v in networks["discriminator"].trainable_variables) == discriminator
 
@@ -103,15 +103,17 @@ def test_label_smoothing_against_the_cross_entropy_with_soft_targets():
     assert float(vanilla_gan.discriminator_loss("least_squares", REAL, FAKE, 0.1)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_gradient_penalty_of_a_linear_discriminator():
+def test_gradient_penalties_of_a_linear_discriminator():
     weights = tf.constant(np.random.default_rng(0).standard_normal((16, 1)), tf.float32)
 
     def linear(images, training):
         return tf.squeeze(tf.reshape(images, (-1, 16)) @ weights, -1)
 
     images = tf.zeros((5, 4, 4, 1))
-    penalty = vanilla_gan.gradient_penalty(linear, images, images + 1.0, tf.fill((5, 1, 1, 1), 0.5))
+    penalty = vanilla_gan.penalty_between(linear, images, images + 1.0, tf.fill((5, 1, 1, 1), 0.5))
     assert float(penalty) == pytest.approx((np.linalg.norm(weights) - 1) ** 2, rel=1e-4)
+    penalty = vanilla_gan.penalty_at_real(linear, images)
+    assert float(penalty) == pytest.approx(np.sum(weights.numpy() ** 2) / 2, rel=1e-4)
 
 
 def test_gradient_penalty_is_taken_between_the_images():
@@ -120,9 +122,28 @@ def test_gradient_penalty_is_taken_between_the_images():
 
     real, fake = tf.fill((2, 1, 1, 1), 3.0), tf.fill((2, 1, 1, 1), 1.0)
     mix = tf.constant([0.0, 0.5], shape=(2, 1, 1, 1))
-    assert float(vanilla_gan.gradient_penalty(square, real, fake, mix)) == pytest.approx(
+    assert float(vanilla_gan.penalty_between(square, real, fake, mix)) == pytest.approx(
         ((2 - 1) ** 2 + (4 - 1) ** 2) / 2
     )
+
+
+def test_penalty_at_real_images_comes_every_fourth_step_and_holds_the_gradient_down():
+    def slope(**changes):
+        networks, step = make(**changes)
+        for number in range(40):
+            step(batch(), tf.constant(number, tf.int64))
+        images = tf.constant(batch() / 127.5 - 1, tf.float32)
+        return float(vanilla_gan.penalty_at_real(networks["discriminator"], images))
+
+    assert slope(gradient_penalty=10.0) < 0.5 * slope(gradient_penalty=0.0)
+    _, step = make()
+    values = [float(step(batch(), tf.constant(number, tf.int64))["gradient_penalty"]) for number in range(5)]
+    assert [value > 0 for value in values] == [True, False, False, False, True]
+
+
+def test_wasserstein_loss_has_its_own_penalty():
+    _, step = make(loss="wasserstein_gp", gradient_penalty=0.0)
+    assert float(step(batch(), tf.constant(1, tf.int64))["gradient_penalty"]) > 0
 
 
 def test_latents_have_the_distribution_that_is_asked_for():

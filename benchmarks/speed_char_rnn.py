@@ -1,13 +1,14 @@
 """How fast does char_rnn.py train and write? Characters a second, beside Keras's and PyTorch's LSTM.
 
-The same network (an embedding of 64, two layers of 256, a dense layer), batch and optimizer (Adam), in turns of a few
-seconds, so that a noisy machine is noisy for all; quote ratios rather than rates. Each has a process of its own, in
-which ours computes parts of a batch side by side, and the others do what TensorFlow and PyTorch do by themselves.
-Where the processor cannot, PyTorch has no LSTM in bfloat16, which the table then says.
+The same network (an embedding of 64, two layers, a dense layer), batch and optimizer (Adam), in turns of a few seconds,
+so that a noisy machine is noisy for all; quote ratios rather than rates. Each has a process of its own, in which ours
+computes parts of a batch side by side, and the others do what TensorFlow and PyTorch do by themselves. Where the
+processor cannot, PyTorch has no LSTM in bfloat16, which the table then says.
 
-Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/speed_char_rnn.json.
+Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/speed_char_rnn_<width>.json.
 
     python -m benchmarks.speed_char_rnn
+    python -m benchmarks.speed_char_rnn --width 512 --batch_size 32 --window 32
 """
 
 import argparse
@@ -22,15 +23,15 @@ import char_rnn
 from benchmarks import quality, workers
 from common import cli, devices, recurrence, text
 
-CHARACTERS, EMBEDDING, WIDTH, BATCH_SIZE, WINDOW = 66, 64, 256, 64, 100
+CHARACTERS, EMBEDDING = 66, 64
 
 
-def keras_step(lstm: type, windows: np.ndarray) -> Callable[[], float]:
+def keras_step(lstm: type, windows: np.ndarray, width: int) -> Callable[[], float]:
     """Return a function that trains one step with a layer."""
-    numbers = keras.Input((WINDOW,), BATCH_SIZE, dtype="int32")
+    numbers = keras.Input((windows.shape[1] - 1,), len(windows), dtype="int32")
     x = layers.Embedding(CHARACTERS, EMBEDDING)(numbers)
     for _ in range(2):
-        x = lstm(WIDTH, return_sequences=True)(x)
+        x = lstm(width, return_sequences=True)(x)
     network = keras.Model(numbers, layers.Dense(CHARACTERS)(x))
     optimizer = keras.optimizers.Adam(1e-3)
     optimizer.build(network.trainable_variables)
@@ -46,12 +47,12 @@ def keras_step(lstm: type, windows: np.ndarray) -> Callable[[], float]:
     return lambda: float(step(windows))
 
 
-def pytorch_step(kind: str, windows: np.ndarray) -> Callable[[], float]:
+def pytorch_step(kind: str, windows: np.ndarray, width: int) -> Callable[[], float]:
     """Return a function that trains one step with PyTorch, in float32 or, by its autocast, in bfloat16."""
     torch = quality.needed("torch")
 
-    embedding, output = torch.nn.Embedding(CHARACTERS, EMBEDDING), torch.nn.Linear(WIDTH, CHARACTERS)
-    lstm = torch.nn.LSTM(EMBEDDING, WIDTH, 2, batch_first=True)
+    embedding, output = torch.nn.Embedding(CHARACTERS, EMBEDDING), torch.nn.Linear(width, CHARACTERS)
+    lstm = torch.nn.LSTM(EMBEDDING, width, 2, batch_first=True)
     optimizer = torch.optim.Adam(torch.nn.ModuleList([embedding, lstm, output]).parameters(), 1e-3)
     windows = torch.from_numpy(windows).long()
 
@@ -77,25 +78,25 @@ def writer() -> Callable[[], list]:
     return lambda: list(char_rnn.sample(read, write, config, alphabet, 500))
 
 
-def ours(windows: np.ndarray) -> Callable[[], float]:
+def ours(windows: np.ndarray, width: int) -> Callable[[], float]:
     """Return a function that trains one step with our layer, on threads as the script has them."""
-    recurrence.share_cores(BATCH_SIZE)
-    return keras_step(recurrence.LSTM, windows)
+    recurrence.share_cores(len(windows))
+    return keras_step(recurrence.LSTM, windows, width)
 
 
 CONTENDERS = {
     "ours": ours,
-    "Keras": lambda windows: keras_step(layers.LSTM, windows),
-    "PyTorch, float32": lambda windows: pytorch_step("float32", windows),
-    "PyTorch, bfloat16": lambda windows: pytorch_step("bfloat16", windows),
-    "writing": lambda windows: writer(),
+    "Keras": lambda windows, width: keras_step(layers.LSTM, windows, width),
+    "PyTorch, float32": lambda windows, width: pytorch_step("float32", windows, width),
+    "PyTorch, bfloat16": lambda windows, width: pytorch_step("bfloat16", windows, width),
+    "writing": lambda windows, width: writer(),
 }
 
 
-def prepared(name: str) -> Callable:
+def prepared(name: str, width: int, batch_size: int, window: int) -> Callable:
     """Build a contender; return what takes its turns."""
-    windows = np.random.default_rng(0).integers(0, CHARACTERS, (BATCH_SIZE, WINDOW + 1)).astype(np.int32)
-    return workers.timed(CONTENDERS[name](windows))
+    windows = np.random.default_rng(0).integers(0, CHARACTERS, (batch_size, window + 1)).astype(np.int32)
+    return workers.timed(CONTENDERS[name](windows, width))
 
 
 @cli.one_line_errors
@@ -104,18 +105,23 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="of a turn (%(default)s)")
+    parser.add_argument("--width", type=int, default=256, help="of each layer (%(default)s)")
+    parser.add_argument("--batch_size", type=int, default=64, help="windows trained on at once (%(default)s)")
+    parser.add_argument("--window", type=int, default=100, help="characters of a window (%(default)s)")
     parser.add_argument("--work", choices=list(CONTENDERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
+    shape = {name: getattr(arguments, name) for name in ("width", "batch_size", "window")}
     if arguments.work:
-        workers.work(lambda: prepared(arguments.work))
+        workers.work(lambda: prepared(arguments.work, **shape))
         return
-    crew = {name: workers.Worker(name, ["-m", "benchmarks.speed_char_rnn"]) for name in CONTENDERS}
+    command = ["-m", "benchmarks.speed_char_rnn", *(f"--{name}={value}" for name, value in shape.items())]
+    crew = {name: workers.Worker(name, command) for name in CONTENDERS}
     failures = {name: worker.failure for name, worker in crew.items() if worker.failure}
     rates = {name: [] for name in crew if name not in failures}
     for _ in cli.progress(range(arguments.rounds), "taking turns"):
         for name, of_turns in rates.items():
             seconds, _ = crew[name].turn(arguments.seconds)
-            of_turns.append((500 if name == "writing" else BATCH_SIZE * WINDOW) / seconds)
+            of_turns.append((500 if name == "writing" else arguments.batch_size * arguments.window) / seconds)
     for worker in crew.values():
         worker.end()
     writing = rates.pop("writing")
@@ -132,7 +138,7 @@ def main(argv=None):
         print(f"{name:20}cannot: {reason}")
     print(f"{'writing':20}{np.median(writing):10,.0f} characters/s")
     result = {"training": medians, "ratios": ratios, "failures": failures, "writing": float(np.median(writing))}
-    quality.write_json("speed_char_rnn", result)
+    quality.write_json(f"speed_char_rnn_{arguments.width}", {**shape, **result})
 
 
 if __name__ == "__main__":

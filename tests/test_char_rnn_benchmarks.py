@@ -67,6 +67,14 @@ def test_report_of_tunes():
     assert lines[-1] == "1,125 of their 1,250 bars are as long as the metre says, 90.0%."
 
 
+def test_report_of_speeds():
+    shape = {"width": 512, "batch_size": 32, "window": 16}
+    rates = {"training": {"ours": 4000.0, "PyTorch": 5000.0}, "ratios": {"PyTorch": [0.7, 0.8, 0.9]}}
+    lines = report.text_speed({**shape, **rates, "failures": {"bfloat16": "no such unit"}, "writing": 2900.0})
+    assert "speed_char_rnn --width 512 --batch_size 32 --window 16`: 32 windows of 16" in lines[2]
+    assert lines[-4:-2] == ["| PyTorch | 5,000 | 0.80 (0.70 to 0.90) |", "| bfloat16 | cannot | |"]
+
+
 def test_a_race_keeps_what_the_same_race_measured_before(tmp_path, monkeypatch):
     monkeypatch.setattr(quality, "FOLDER", tmp_path)
     race = {"minutes": 10.0, "text": "a.txt", "ours": {"width": 256, "dropout": 0.2, "learning_rate": 0.008}}
@@ -105,4 +113,8 @@ def test_the_curve_of_a_run_is_its_validations(tmp_path):
     (tmp_path / "validation.csv").write_text("step,seconds,validation_loss,validation_bits\n979,224.4,1.69,2.44\n")
     run = types.SimpleNamespace(folder=tmp_path, settings={"batch_size": 32, "window": 16})
     point = {"contender": "ours", "seconds": 224.4, "characters": 979 * 512, "validation_loss": 1.69}
-    assert compare_char_rnn.of_run(run) == [point]
+    (found,) = compare_char_rnn.of_run(run)
+    assert found == {**point, "is_run": True}
+    result = {"minutes": 4.0, "text": "a.txt", "ours": {}}
+    assert "a run of the script" in "\n".join(report.text_comparison({**result, "points": [found]}))
+    assert "a run of the script" not in "\n".join(report.text_comparison({**result, "points": [point]}))

@@ -12,6 +12,7 @@ Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchm
 """
 
 import argparse
+import functools
 from collections.abc import Callable
 
 import keras
@@ -86,9 +87,9 @@ def ours(windows: np.ndarray, width: int) -> Callable[[], float]:
 
 CONTENDERS = {
     "ours": ours,
-    "Keras": lambda windows, width: keras_step(layers.LSTM, windows, width),
-    "PyTorch, float32": lambda windows, width: pytorch_step("float32", windows, width),
-    "PyTorch, bfloat16": lambda windows, width: pytorch_step("bfloat16", windows, width),
+    "Keras": functools.partial(keras_step, layers.LSTM),
+    "PyTorch, float32": functools.partial(pytorch_step, "float32"),
+    "PyTorch, bfloat16": functools.partial(pytorch_step, "bfloat16"),
     "writing": lambda windows, width: writer(),
 }
 

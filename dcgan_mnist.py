@@ -1,13 +1,12 @@
-"""DCGAN: two convolutional networks play against each other, and one of them learns to draw digits.
+"""DCGAN: two convolutional networks compete, and one of them learns to draw digits.
 
-The generator turns random numbers, the latents, into images; the discriminator sees real and generated images and
-gives each a logit, high for real. Each is trained against the other until the generator's images pass.
+The generator maps random numbers, the latents, to images; the discriminator maps an image to a number, the logit, high
+if it looks real. Each is trained against the other until the generator's images pass for real.
 
 Paper: Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative
-Adversarial Networks", 2016 (arXiv:1511.06434). What differs from it, and what each difference bought, stands in
-docs/dcgan_mnist.md.
+Adversarial Networks", 2016 (arXiv:1511.06434). docs/dcgan_mnist.md lists what differs from it, and why.
 
-    python dcgan_mnist.py                               train on MNIST
+    python dcgan_mnist.py                               train on MNIST: first digits within a minute, good ones in four
     python dcgan_mnist.py --data PATH --image_size 64   train on your own pictures
     python dcgan_mnist.py --sample 64                   new digits from the newest run
 """
@@ -15,12 +14,18 @@ docs/dcgan_mnist.md.
 import dataclasses
 from typing import Annotated
 
+import common.environment  # noqa: F401 - first: it sets what TensorFlow reads at its import
+
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from common import cli, datasets, devices, latent_space, pictures, runs, stored
+from blocks.averaging import update_average
+from blocks.classes import append_one_hot
+from blocks.image_sizes import start_size
+from common import cli, datasets, devices, flags, generated, latent_space, pictures, runs, saved_runs
+from evaluation import collapse
 
 GRID_COLUMNS = 10
 DEFAULT_STEPS = 15_000
@@ -30,28 +35,28 @@ DEFAULT_STEPS = 15_000
 class Config(cli.PictureConfig):
     """Settings of dcgan_mnist.py; where ours differ, the help gives the paper's."""
 
-    data: Annotated[str, cli.OfData] = "auto"
-    """auto (MNIST, or the small digits in the box when it cannot be had), mnist, digits, or a folder of pictures."""
-    image_size: cli.Positive = 28
+    data: Annotated[str, flags.NamesData] = "auto"
+    """auto (MNIST, or the bundled small digits if it is unavailable), mnist, digits, or a folder of pictures."""
+    image_size: flags.Positive = 28
     """Side of the square images in pixels: 4 to 7 times a power of two (28, 32, 48, 64, 96, 128 …)."""
     conditional: bool = False
-    """Tell both networks the class of each image, so that it can be chosen when sampling."""
-    label: Annotated[str, cli.MayChange] = ""
-    """With --sample or --interpolate: the class to draw, for a run that was trained with --conditional."""
-    epochs: Annotated[cli.Count, cli.OfTraining] = 0
-    """Passes over the data; 0 for as many as make 15,000 steps: 8 over MNIST."""
-    batch_size: cli.Positive = 32
-    """Images in a step; the paper's 128."""
-    latent_dim: cli.Positive = 32
-    """Numbers from which an image is made; the paper's 100."""
-    generator_width: cli.Positive = 32
-    """Channels of the generator's last hidden layer, twice as many at each lower resolution; the paper's 128."""
-    discriminator_width: cli.Positive = 24
-    """Channels of the discriminator's first layer, twice as many at each lower resolution; the paper's 64."""
-    learning_rate: Annotated[float, cli.Between(1e-7, 1.0)] = 2e-3
-    """Adam's step size for the generator; the discriminator takes a quarter of it. The paper's is 2e-4 for both."""
-    average_decay: Annotated[float, cli.Between(0.0, 0.99999)] = 0.999
-    """How slowly the averaged generator, from which we sample, follows the trained one; the paper has none: 0."""
+    """Give both networks the class of each image, so that it can be chosen when sampling."""
+    label: Annotated[str, flags.Changeable, flags.Needs("sample", "interpolate")] = ""
+    """The class to draw, from a run trained with --conditional."""
+    epochs: Annotated[flags.Count, flags.TrainingOnly] = 0
+    """Passes over the data; 0 for 15,000 steps, 8 epochs of MNIST."""
+    batch_size: flags.Positive = 32
+    """Images per step; the paper's 128."""
+    latent_dim: flags.Positive = 32
+    """Latents per image; the paper's 100."""
+    generator_width: flags.Positive = 32
+    """Channels of the generator's last hidden layer, doubled at each lower resolution; the paper's 128."""
+    discriminator_width: flags.Positive = 24
+    """Channels of the discriminator's first layer, doubled at each lower resolution; the authors' code: 64."""
+    learning_rate: Annotated[float, flags.Between(1e-7, 1.0)] = 2e-3
+    """Adam's step size for the generator, a quarter of it for the discriminator; the paper's is 2e-4 for both."""
+    average_decay: Annotated[float, flags.Between(0.0, 0.99999)] = 0.999
+    """Decay of the moving average of the generator, which is sampled; 0 samples the last weights, as the paper."""
 
 
 def build_generator(config: Config, channels: int, classes: int) -> keras.Model:
@@ -59,13 +64,13 @@ def build_generator(config: Config, channels: int, classes: int) -> keras.Model:
 
     Section 3 of the paper: no pooling, no hidden dense layers, batch normalisation, tanh at the end.
     """
-    size, doublings = start_size(config.image_size)
+    size, doublings = start_size(config.image_size)  # MNIST: 7, 2
     width = config.generator_width * 2 ** (doublings - 1)
     latents = keras.Input((config.latent_dim + classes,))
     x = layers.Dense(size * size * width, use_bias=False)(latents)
     x = layers.Reshape((size, size, width))(x)  # MNIST: (7, 7, 64)
     x = activation(normalization(x))
-    x = layers.Conv2DTranspose(width, 3, padding="same", use_bias=False)(x)  # where each pixel first sees others
+    x = layers.Conv2DTranspose(width, 3, padding="same", use_bias=False)(x)  # first mixes neighbouring positions
     x = activation(normalization(x))
     for _ in range(doublings - 1):
         width //= 2
@@ -76,10 +81,7 @@ def build_generator(config: Config, channels: int, classes: int) -> keras.Model:
 
 
 def build_discriminator(config: Config, channels: int, classes: int) -> keras.Model:
-    """Map images (batch, image_size, image_size, channels) in [-1, 1] to logits (batch, max(classes, 1)).
-
-    With classes, each has its logit: whether this is a real image of that class.
-    """
+    """Map images (batch, image_size, image_size, channels) in [-1, 1] to logits: (batch, classes), at least one."""
     width = config.discriminator_width
     images = keras.Input((config.image_size, config.image_size, channels))
     x = layers.Conv2D(width, 4, strides=2, padding="same")(images)  # MNIST: (14, 14, 24)
@@ -92,53 +94,38 @@ def build_discriminator(config: Config, channels: int, classes: int) -> keras.Mo
     return keras.Model(images, logits, name="discriminator")
 
 
-def start_size(image_size: int) -> tuple[int, int]:
-    """Return the resolution, 4 to 7, at which the generator starts, and how often it doubles to `image_size`."""
-    size, doublings = image_size, 0
-    while size > 7 and size % 2 == 0:
-        size, doublings = size // 2, doublings + 1
-    if not 4 <= size <= 7 or doublings == 0:
-        good = [start * 2**power for power in range(1, image_size.bit_length() + 1) for start in (4, 5, 6, 7)]
-        raise cli.UserError(
-            f"--image_size {image_size}: the nearest that works is {min(good, key=lambda it: abs(it - image_size))}"
-        )
-    return size, doublings
-
-
 def activation(x):
     """LeakyReLU in both networks; the paper has ReLU in the generator."""
     return layers.LeakyReLU(negative_slope=0.2)(x)
 
 
 def normalization(x):
-    """Batch normalisation over all replicas; its momentum suits runs of a few thousand steps."""
+    """Batch normalisation over all devices; with Keras's momentum of 0.99 its statistics would lag too far."""
     return layers.BatchNormalization(momentum=0.9, synchronized=True)(x)
 
 
 def generator_loss(fake_logits):
-    """Non-saturating loss: the mean of -log D(G(z)) (Goodfellow et al. 2014, section 3)."""
+    """Return the non-saturating loss, the mean of -log D(G(z)) (Goodfellow et al. 2014, section 3).
+
+    z: latents; G: the generator; D, the sigmoid of the logit: -log D = softplus(-logit), -log(1 - D) = softplus(logit).
+    """
     return tf.nn.compute_average_loss(tf.nn.softplus(-fake_logits))
 
 
 def discriminator_loss(real_logits, fake_logits):
-    """Cross-entropy: the mean of -log D(x) - log(1 - D(G(z))) (Goodfellow et al. 2014, equation 1)."""
+    """Return the cross-entropy, the mean of -log D(x) - log(1 - D(G(z))): equation 1 of Goodfellow et al., negated."""
     return tf.nn.compute_average_loss(tf.nn.softplus(-real_logits) + tf.nn.softplus(fake_logits))
 
 
-def with_classes(latents, labels, classes: int):
-    """Append the labels, one-hot, to the latents: (batch, latent_dim + classes)."""
-    return tf.concat([latents, tf.one_hot(labels, classes)], axis=-1)
-
-
-def of_class(logits, labels):
-    """Choose each image's logit for its own class: (batch,). Without classes there is but one."""
+def own_class_logit(logits, labels):
+    """Return each image's logit for its own class: (batch,). Without classes there is only one."""
     if logits.shape[-1] == 1:
         return logits[:, 0]
     return tf.reduce_sum(logits * tf.one_hot(labels, logits.shape[-1]), axis=-1)
 
 
 def build(config: Config, channels: int, classes: int) -> dict:
-    """Return all that is trained and saved, by name: the networks, the averaged generator, and the optimizers."""
+    """Return what is trained and saved, by name: the networks, the averaged generator and the optimizers."""
     generator, averaged_generator = (build_generator(config, channels, classes) for _ in range(2))
     discriminator = build_discriminator(config, channels, classes)
     averaged_generator.set_weights(generator.get_weights())
@@ -158,7 +145,7 @@ def build(config: Config, channels: int, classes: int) -> dict:
 def make_train_step(
     generator, averaged_generator, discriminator, generator_optimizer, discriminator_optimizer, config: Config, classes
 ):
-    """Return the step, which updates both networks once, from the same images, and returns their losses.
+    """Return the training step: it updates both networks once, from one batch of generated images.
 
     Its arguments: pixels, uint8 (batch, image_size, image_size, channels); labels, int32 (batch,); the step's number.
     """
@@ -166,12 +153,12 @@ def make_train_step(
     def train_step(pixels, labels, step):
         real_images = pictures.to_signed(pixels)
         latents = devices.normal((pixels.shape[0], config.latent_dim), config.seed, step)
-        latents = with_classes(latents, labels, classes)
+        latents = append_one_hot(latents, labels, classes)
 
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             fake_images = generator(latents, training=True)
-            real_logits = of_class(discriminator(real_images, training=True), labels)
-            fake_logits = of_class(discriminator(fake_images, training=True), labels)
+            real_logits = own_class_logit(discriminator(real_images, training=True), labels)
+            fake_logits = own_class_logit(discriminator(fake_images, training=True), labels)
             losses = {
                 "generator_loss": generator_loss(fake_logits),
                 "discriminator_loss": discriminator_loss(real_logits, fake_logits),
@@ -181,46 +168,36 @@ def make_train_step(
         generator_optimizer.apply(gradients, generator.trainable_variables)
         gradients = discriminator_tape.gradient(losses["discriminator_loss"], discriminator.trainable_variables)
         discriminator_optimizer.apply(gradients, discriminator.trainable_variables)
-
-        # Exponential moving average of the weights (Yazici et al. 2019, arXiv:1806.04498); faster in the beginning,
-        # so that the first, useless steps are soon forgotten.
-        step = tf.cast(step, tf.float32)
-        decay = tf.minimum(config.average_decay, (1.0 + step) / (10.0 + step))
-        for average, variable in zip(averaged_generator.variables, generator.variables, strict=True):
-            average.assign(decay * average + (1.0 - decay) * variable)
+        update_average(averaged_generator.variables, generator.variables, config.average_decay, step)
         return losses
 
     return train_step
 
 
 def sample(generator, latents) -> np.ndarray:
-    """Return the images, uint8 (N, image_size, image_size, channels), of latents (N, latent_dim + classes)."""
-    return pictures.from_signed(devices.in_batches(generator, latents))
+    """Generate images, uint8 (N, image_size, image_size, channels), from latents (N, latent_dim + classes)."""
+    return pictures.from_signed(devices.predict(generator, latents))
 
 
 def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
-    if config.label:
-        raise cli.UserError("--label: chooses what --sample or --interpolate draws; give one of them, too")
     device = devices.setup(config)
-    start_size(config.image_size)  # tells now if it does not work, before pictures are read
+    start_size(config.image_size)  # raises an error now rather than after all pictures have been read
     data = datasets.load(config.data, config.image_size, channels=config.channels)
-    if config.conditional and not data.class_names:
-        raise cli.UserError(f"--conditional: {data.name} has no classes; put each class into a folder of its own")
-    classes = len(data.class_names) if config.conditional else 0
-
+    classes = data.class_count(config)
     with device.strategy.scope():
         networks = build(config, data.channels, classes)
     averaged_generator, discriminator = networks["averaged_generator"], networks["discriminator"]
     train_step = device.compile(make_train_step(**networks, config=config, classes=classes))
     row_names = data.class_names if config.conditional else ()
     grid_labels = np.repeat(np.arange(classes or GRID_COLUMNS), GRID_COLUMNS)
-    latents = latent_space.draw(len(grid_labels), config.latent_dim, config.seed)  # the same for every grid of the run
-    latents = with_classes(latents, grid_labels, classes)
+    latents = latent_space.draw(len(grid_labels), config.latent_dim, config.seed)  # the same in every grid of the run
+    latents = append_one_hot(latents, grid_labels, classes)
 
     def grid():
         images = sample(averaged_generator, latents)
-        run.look_for_trouble(images, grid_labels if classes else None)
+        labels = (grid_labels, data.labels) if classes else None
+        run.warn(collapse.signs_of_failure(images, data.images, run.metrics, labels))
         return pictures.grid(images, GRID_COLUMNS, row_names)
 
     with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:
@@ -234,27 +211,23 @@ def train(config: Config) -> dict[str, float]:
 
 
 def generate(config: Config) -> None:
-    """Write samples, or a walk between latents, of the run in `config.run` into its folder generated/."""
+    """Draw samples, or a walk between latents, from the trained run `config.run` into its folder generated/."""
     devices.setup(config)
-    run = stored.StoredRun(config.run)
-    classes = len(run.class_names) if config.conditional else 0
-    labels = run.labels(config, config.sample)
+    run = saved_runs.SavedRun(config.run)
+    classes = run.class_count(config)
     generator = build_generator(config, run.channels, classes)
     run.restore(averaged_generator=generator)
-    if config.sample:
-        noise = latent_space.draw(config.sample, config.latent_dim, config.seed)
-        run.save_samples(sample(generator, with_classes(noise, labels, classes)), labels if classes else None)
-    if config.interpolate:
-        walkers = run.labels(config, 16)
-        walk = latent_space.round_trips(16, config.latent_dim, config.seed)
-        run.save_walk(np.stack([sample(generator, with_classes(noise, walkers, classes)) for noise in walk]))
-    print(f"written to {run.generated}")
+
+    def generate_images(latents, labels):
+        return sample(generator, append_one_hot(latents, labels, classes))
+
+    generated.samples_and_walk(run, config, generate_images)
 
 
 @cli.one_line_errors
 def main(argv=None):
     """Run the command line `argv`, by default the process's own."""
-    config = stored.configure(Config, argv, __doc__)
+    config = saved_runs.configure(Config, argv, __doc__)
     if config.uses_trained_run:
         generate(config)
     else:

@@ -1,12 +1,12 @@
-"""Fetch the network that deep_dream.py dreams with: once, for use without a connection ever after.
+"""Fetch a trained network for deep_dream.py, which then needs no connection.
 
-The weights are those that keras.applications publishes, trained on ImageNet, without the last layer, which names what
-is in a picture. They go to Keras's own cache under Keras's own names, so that other Keras programs find them, too.
-A download that was interrupted goes on where it stopped; nothing takes its place before it is whole and checked.
+The weights are those that keras.applications publishes, trained on ImageNet, without the classification layer. They go
+to Keras's own cache under Keras's own names, so that other Keras programs find them, too. An interrupted download
+resumes where it stopped; a file appears only when it is complete and checked.
 
     python get_ckpt.py                InceptionV3, 88 MB
-    python get_ckpt.py --list         the networks there are, and which of them are here
-    python get_ckpt.py --from PATH    from a file or folder that was carried to a machine without a connection
+    python get_ckpt.py --list         the networks to choose from, and which have been fetched
+    python get_ckpt.py --from PATH    from a file or folder brought to a machine without a connection
 """
 
 import dataclasses
@@ -18,10 +18,11 @@ from typing import Annotated, Literal
 import tyro
 
 from common import cli, downloads, files
-from common.published import NETWORKS, Network
+from common.errors import UserError
+from common.published_networks import NETWORKS, PublishedNetwork
 
 PUBLISHED = "https://storage.googleapis.com/tensorflow/keras-applications"
-DOWNLOAD_SECONDS = 3600.0  # 95 MB over a slow line
+DOWNLOAD_SECONDS = 3600.0  # enough for 95 MB over a slow line
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,28 +32,29 @@ class Config:
     model: Literal[tuple(NETWORKS)] = "InceptionV3"
     """The network to fetch."""
     list: bool = False
-    """Show the networks, how large they are and which of them are here, instead of fetching one."""
+    """List the networks, their sizes, and which have been fetched, instead of fetching one."""
     from_: Annotated[str, tyro.conf.arg(name="from")] = ""
-    """Take the file from elsewhere: a file, a folder to search for it, the address of a mirror's file or folder."""
+    """Where to get it instead: a file, a folder to search, or the address of a mirror's file or folder."""
     force: bool = False
-    """Replace a file that is here, which otherwise is kept if it is right and refused if it is not."""
+    """Replace an existing file; without this flag, a correct one is kept and a wrong one is an error."""
 
 
-def show_networks() -> None:
-    """Print a line for each network: its name, its size, whether it is here and right, and its file's name."""
+def list_networks() -> None:
+    """Print a line for each network: its name, its size, its file's name, and whether the file is here and correct."""
     print(f"{'model':<12} {'MB':>5}  file in {downloads.keras_cache('models')}")
     for name, network in NETWORKS.items():
-        here, part = "not here", files.partial(network.path)
+        state, part = "not fetched", files.partial(network.path)
         if files.exists(network.path):
-            wrong = downloads.fault(network.path, network.digest)
-            here = f"not the published file: {wrong}" if wrong else f"here, {'MD5' if network.md5 else 'size'} right"
+            fault = downloads.fault(network.path, network.digest)
+            checked = "MD5" if network.md5 else "size"
+            state = f"not the published file: {fault}" if fault else f"fetched, {checked} correct"
         elif files.exists(part):
-            here = f"{part.stat().st_size / 1e6:.1f} MB of it here"
-        print(f"{name:<12} {network.size / 1e6:>5.1f}  {network.path.name} ({here})")
+            state = f"{part.stat().st_size / 1e6:.1f} MB fetched"
+        print(f"{name:<12} {network.size / 1e6:>5.1f}  {network.path.name} ({state})")
 
 
-def find(source: str, network: Network) -> str | Path:
-    """Return the address or the file that `--from` means; without it, where the file is published."""
+def find(source: str, network: PublishedNetwork) -> str | Path:
+    """Return the address or the file that `--from` means; without it, the address where the file is published."""
     if not source:
         return f"{PUBLISHED}/{network.address}"
     if source.startswith(("https://", "http://")):
@@ -64,13 +66,16 @@ def find(source: str, network: Network) -> str | Path:
     return place
 
 
-def obtain(network: Network, source: str, force: bool) -> None:
-    """Put a network's file in its place, unless it is there."""
+def obtain(network: PublishedNetwork, source: str, force: bool) -> None:
+    """Put a network's file into Keras's cache, unless it is there.
+
+    Raises UserError if a wrong file is there and is not to be replaced, or if the file cannot be obtained.
+    """
     path = network.path
     if files.exists(path) and not force:
-        if wrong := downloads.fault(path, network.digest):
-            raise cli.UserError(f"{path} is not the published file ({wrong}); --force replaces it")
-        print("it is here already")
+        if fault := downloads.fault(path, network.digest):
+            raise UserError(f"{path} is not the published file ({fault}); replace it with --force")
+        print("already fetched")
         return
     place = find(source, network)
     if isinstance(place, Path):
@@ -80,7 +85,7 @@ def obtain(network: Network, source: str, force: bool) -> None:
         downloads.fetch(place, path, network.digest, DOWNLOAD_SECONDS)
     except KeyboardInterrupt:
         if files.partial(path).exists():
-            print("what has come is kept: the same command goes on from there", file=sys.stderr)
+            print("the part received so far is kept; run the same command again to resume", file=sys.stderr)
         raise
 
 
@@ -89,10 +94,10 @@ def main(argv=None):
     """Run the command line `argv`, by default the process's own."""
     config = cli.parse(Config, argv, __doc__)
     if config.list:
-        show_networks()
+        list_networks()
         return
     obtain(NETWORKS[config.model], config.from_, config.force)
-    print(f"{config.model} lies in {NETWORKS[config.model].path}")
+    print(f"{config.model} is in {NETWORKS[config.model].path}")
     chosen = "" if config.model == "InceptionV3" else f" --model {config.model}"
     print(f"next: python deep_dream.py --image_path x.jpg{chosen}")
 

@@ -1,16 +1,16 @@
-"""Does char_rnn.py learn to write music? How many of the bars that it writes are whole.
+"""Does char_rnn.py learn to write music? How many of the bars that it writes have the right length.
 
-The corpus is made here: tunes in ABC notation (https://abcnotation.com/wiki/abc:standard:v2.1), each of two parts of
-eight bars in one of four metres, whose melodies walk up and down a scale. So nothing need be downloaded; `--tunes FILE`
-takes real ones, in ABC notation without chords and ornaments. A run is trained on them, or the run of the same name
-goes on; then it writes, and each bar is checked: are its notes together as long as the tune's metre says?
+The corpus is made here, so that nothing need be downloaded: tunes in ABC notation
+(https://abcnotation.com/wiki/abc:standard:v2.1), each of two parts of eight bars in one of four metres, whose melodies
+walk up and down a scale. `--tunes FILE` takes real ones, in ABC notation without chords and ornaments. A run is trained
+on them, or the run of that name is resumed; then it writes tunes. A bar is right if its notes are together as long as
+the tune's metre requires.
 
 Writes outputs/benchmarks/abc_char_rnn.json and abc_char_rnn.abc.
 
     python -m benchmarks.abc_char_rnn --minutes 5
 """
 
-import argparse
 import fractions
 import re
 from pathlib import Path
@@ -18,13 +18,26 @@ from pathlib import Path
 import numpy as np
 
 import char_rnn
-from benchmarks import quality
-from common import cli, files, stored
+from benchmarks import results
+from common import cli, files, saved_runs
+from common.errors import UserError
 
+NAME = "abc_char_rnn"
 NOTES = ["C", "D", "E", "F", "G", "A", "B", "c", "d", "e", "f", "g", "a", "b"]
-METRES = {"4/4": 8, "3/4": 6, "2/4": 4, "6/8": 6}  # and how many eighths that is
-RHYTHMS = {2: [[2], [1, 1]], 3: [[3], [2, 1], [1, 1, 1]]}  # of a beat, in eighths
+METRES = {"4/4": 8, "3/4": 6, "2/4": 4, "6/8": 6}  # and the eighths in a bar
+RHYTHMS = {2: [[2], [1, 1]], 3: [[3], [2, 1], [1, 1, 1]]}  # of a beat of two or three eighths
 NOTE = re.compile(r"[_^=]?[A-Ga-gz][,']*(\d*)(/?)(\d*)")
+
+
+def section(result: dict) -> list[str]:
+    """Return the lines of docs/results.md."""
+    return results.opening(
+        "Tunes by char_rnn.py",
+        "benchmarks.abc_char_rnn",
+        f"After {result['minutes']:g} minutes of training on tunes in ABC notation it wrote {result['tunes']} tunes; "
+        f"{result['copied']} of them were among those it was trained on. Of their {result['bars']:,} bars, "
+        f"{result['whole']:,} have the length that the metre requires, {result['whole'] / max(result['bars'], 1):.1%}.",
+    )
 
 
 def make_tune(number: int, random: np.random.Generator) -> str:
@@ -51,9 +64,9 @@ def make_tune(number: int, random: np.random.Generator) -> str:
 
 
 def whole_bars(tune: str) -> tuple[int, int]:
-    """Return how many bars of a tune are as long as its metre says, and how many there are.
+    """Return how many bars of a tune have the length that its metre requires, and how many there are.
 
-    A bar with anything but notes and rests in it is not whole. The last, if the text ends within it, is not counted.
+    A bar that holds anything but notes and rests is wrong. The last bar is not counted if the text ends within it.
     """
     metre = re.search(r"^M:(\d+)/(\d+)$", tune, re.MULTILINE)
     unit = re.search(r"^L:(\d+)/(\d+)$", tune, re.MULTILINE)
@@ -67,7 +80,7 @@ def whole_bars(tune: str) -> tuple[int, int]:
 
 
 def _length(bar: str) -> fractions.Fraction | None:
-    """A bar's length in units; None if something in it is no note."""
+    """Return the length of a bar in units; None if something in it is no note."""
     if NOTE.sub("", bar).strip():
         return None
     total = fractions.Fraction(0)
@@ -76,39 +89,48 @@ def _length(bar: str) -> fractions.Fraction | None:
     return total
 
 
+def make_corpus(path: Path) -> None:
+    """Write 4,000 tunes to `path`, unless it is there already."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(0)
+        with files.atomic_write(path) as file:
+            file.write("".join(make_tune(number, random) for number in range(1, 4001)).encode())
+
+
+def count(written: str, corpus: str) -> dict[str, int]:
+    """Return how many tunes and bars were written, how many bars are right, and how many tunes the corpus has."""
+    tunes = [f"X:{tune}" for tune in written.split("X:")[1:-1]]  # the last is cut off
+    whole, bars = (sum(counts) for counts in zip((0, 0), *map(whole_bars, tunes), strict=True))
+    known = {tune.partition("\n")[2].strip() for tune in corpus.split("\n\n")}  # without its number
+    copied = sum(tune.partition("\n")[2].strip() in known for tune in tunes)
+    return {"tunes": len(tunes), "bars": bars, "whole": whole, "copied": copied}
+
+
 @cli.one_line_errors
 def main(argv=None):
     """Train, write, check, and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=5, help="of training (%(default)s)")
     parser.add_argument("--tunes", help="a file of tunes in ABC notation, instead of those made here")
     parser.add_argument("--name", default="abc", help="of the run (%(default)s)")
     arguments = parser.parse_args(argv)
-    corpus = Path(arguments.tunes or quality.FOLDER / "abc_char_rnn.txt")
-    if not arguments.tunes and not corpus.exists():
-        quality.FOLDER.mkdir(parents=True, exist_ok=True)
-        random = np.random.default_rng(0)
-        with files.whole(corpus) as file:
-            file.write("".join(make_tune(number, random) for number in range(1, 4001)).encode())
-    folder = quality.FOLDER / "char_rnn" / arguments.name
+    corpus = Path(arguments.tunes or results.FOLDER / "abc_char_rnn.txt")
+    if not arguments.tunes:
+        make_corpus(corpus)
+    folder = results.FOLDER / "char_rnn" / arguments.name
     start = ["--name", arguments.name]
     if folder.exists():
         start = ["--resume", str(folder)]
-        if stored.StoredRun(folder).settings["train"] != [str(corpus)]:
-            raise cli.UserError(f"{folder} was trained on other tunes; choose another --name")
+        if saved_runs.SavedRun(folder).settings["train"] != [str(corpus)]:
+            raise UserError(f"{folder} was trained on other tunes; choose another --name")
     start += ["--train", str(corpus), "--minutes", str(arguments.minutes)]
-    char_rnn.main([*start, "--output_dir", str(quality.FOLDER)])
+    char_rnn.main([*start, "--output_dir", str(results.FOLDER)])
     char_rnn.main(["--sample", "20000", "--prime", "X:1\n", "--run", str(folder)])
     written = (folder / "generated" / "sample.txt").read_text()
-    tunes = [f"X:{tune}" for tune in written.split("X:")[1:-1]]  # the last is cut
-    whole, bars = (sum(counts) for counts in zip((0, 0), *map(whole_bars, tunes), strict=True))
-    known = set(corpus.read_text().split("\n\n"))
-    copied = sum(tune.partition("\n")[2].strip() in {it.partition("\n")[2].strip() for it in known} for tune in tunes)
-    print(f"{len(tunes)} tunes, {bars} bars, of which {whole} are whole: {whole / max(bars, 1):.1%}; copied: {copied}")
-    with files.whole(quality.FOLDER / "abc_char_rnn.abc") as file:
+    with files.atomic_write(results.FOLDER / f"{NAME}.abc") as file:
         file.write(written.encode())
-    result = {"minutes": arguments.minutes, "tunes": len(tunes), "bars": bars, "whole": whole, "copied": copied}
-    quality.write_json("abc_char_rnn", result)
+    results.publish(NAME, {"minutes": arguments.minutes, **count(written, corpus.read_text())}, section)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""What did each choice in dcgan_mnist.py buy? Fréchet distance after equal seconds, one choice undone at a time.
+"""What does each choice in dcgan_mnist.py gain? Fréchet distance after equal time, with one choice undone at a time.
 
-All variants train on MNIST in one process, in turns, each on a clock of its own.
-Writes outputs/benchmarks/ablate_dcgan.json.
+All variants train on MNIST in one process, in turns of a few seconds. Writes outputs/benchmarks/ablate_dcgan.json.
 
     python -m benchmarks.ablate_dcgan --seconds 60
 """
 
-import argparse
 import dataclasses
 
+import numpy as np
+
 import dcgan_mnist
-from benchmarks import compare_dcgan, quality, race
+from benchmarks import quality, race, results
 from common import cli, datasets
 
+NAME = "ablate_dcgan"
 DEFAULT = dcgan_mnist.Config()
 VARIANTS = {
     "default": {},
@@ -25,25 +26,41 @@ VARIANTS = {
 }
 
 
+def section(result: dict) -> list[str]:
+    """Return the lines of docs/results.md."""
+    lines = results.opening(
+        "What each choice in dcgan_mnist.py gains",
+        "benchmarks.ablate_dcgan",
+        "One choice is undone at a time. All variants train for the same number of seconds, in turns; one seed each. "
+        "If all classes are equally frequent, their entropy is log 10 = 2.303.",
+    )
+    columns = {
+        "variant": "{variant}",
+        "seconds": "{seconds:.0f}",
+        "images seen": "{images:,}",
+        "Fréchet distance": "{frechet_distance:.1f}",
+        "entropy of classes": "{class_entropy:.3f}",
+    }
+    return lines + results.table_of(result["rows"], columns)
+
+
 @cli.one_line_errors
 def main(argv=None):
-    """Train every variant for the given seconds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Train every variant for the given number of seconds, and measure it at the end."""
+    parser = results.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="of training for each (%(default)s)")
-    seconds = parser.parse_args(argv).seconds
-    judge = quality.Judge()
-    data = datasets.load("mnist", 28)
+    limits = {"seconds_limit": parser.parse_args(argv).seconds, "next_measurement": lambda last: np.inf}
+    data, test = (datasets.load("mnist", 28, split) for split in ("train", "test"))
+    evaluator = quality.evaluator(data, test)
     variants = [
-        compare_dcgan.ours(dcgan_mnist, data, dataclasses.replace(DEFAULT, **changes), name, "ablate_dcgan")
+        race.script_contender(
+            dcgan_mnist, dataclasses.replace(DEFAULT, **changes), name, NAME, data, evaluator, **limits
+        )
         for name, changes in VARIANTS.items()
     ]
-    while any(variant.seconds < seconds for variant in variants):
-        for variant in variants:
-            variant.train(min(race.TURN_SECONDS, seconds - variant.seconds))
-    for variant in variants:
-        variant.measure(judge)
+    race.run(variants)
     rows = [{"variant": variant.name, **variant.points[-1]} for variant in variants]
-    quality.write_json("ablate_dcgan", {"floor": judge.floor, "rows": rows})
+    results.publish(NAME, {"floor": evaluator.floor, "rows": rows}, section)
 
 
 if __name__ == "__main__":

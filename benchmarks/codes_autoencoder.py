@@ -1,29 +1,47 @@
-"""What do the nearest codes of autoencoder.py show? Precision at 10, by class, beside codes made in plainer ways.
+"""What do the nearest codes of autoencoder.py show? Precision at 10, by class, beside codes made in simpler ways.
 
-Of 2,000 test pictures the ten training pictures with the nearest codes are looked up; precision is the share of them
-that show its class. Beside a run with --code binary stand as many bits of PCA (the sign of each component), and the
-pixels themselves. Writes outputs/benchmarks/codes_autoencoder.json.
+For each of 2,000 test pictures, the ten training pictures with the nearest codes are looked up; precision is the share
+of them that show its class. Beside a run with --code binary stand the same number of bits from PCA (the sign of each
+component), and the pixels themselves. Writes outputs/benchmarks/codes_autoencoder.json.
 
     python autoencoder.py --code binary --name bits
     python -m benchmarks.codes_autoencoder --run outputs/autoencoder/bits
 """
 
-import argparse
 import time
 
 import numpy as np
 from sklearn.decomposition import PCA
 
 import autoencoder
-from benchmarks import quality
-from common import cli, datasets, pictures, stored
+from benchmarks import results
+from common import cli, datasets, devices, pictures, saved_runs
+from common.errors import UserError
+
+NAME = "codes_autoencoder"
+
+
+def section(result: dict) -> list[str]:
+    """Return the lines of docs/results.md."""
+    lines = results.opening(
+        "What the nearest codes of autoencoder.py show",
+        "benchmarks.codes_autoencoder",
+        f"For each of {result['queries']:,} test pictures, the ten nearest among {result['pictures']:,} training "
+        "pictures are looked up. The table has the share of them that show its class, over all pictures and by class, "
+        "and the time of a search.",
+    )
+    rows = []
+    for row in result["rows"]:
+        shares = ["-" if share is None else f"{share:.3f}" for share in (row["precision"], *row["by_class"])]
+        rows.append([row["codes"], *shares, f"{row['milliseconds']:.1f}"])
+    return lines + results.table(("", "all", *result["class_names"], "ms"), rows)
 
 
 def precision(distances_to, queries, labels, query_labels, classes: int, title: str, count: int = 10) -> dict:
     """Return the mean share of each class's own pictures among the `count` nearest, and milliseconds for a search.
 
     distances_to: returns the distances (N,) of a query to all pictures, whose labels are `labels`, from 0 to
-    classes - 1. Of a class without queries the share is None.
+    classes - 1. The share of a class without queries is None.
     """
     hits, start = [], time.perf_counter()
     for query in cli.progress(queries, title):
@@ -38,16 +56,16 @@ def precision(distances_to, queries, labels, query_labels, classes: int, title: 
 @cli.one_line_errors
 def main(argv=None):
     """Measure the run that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--run", default="latest", help="a run of autoencoder.py with --code binary (%(default)s)")
     parser.add_argument("--queries", type=int, default=2_000, help="test pictures to look up (%(default)s)")
     arguments = parser.parse_args(argv)
     if arguments.queries < 1:
-        raise cli.UserError(f"--queries {arguments.queries}: must be at least 1")
-    config = stored.configure(autoencoder.Config, ["--run", arguments.run, "--evaluate"], "")
+        raise UserError(f"--queries {arguments.queries}: must be at least 1")
+    config = saved_runs.configure(autoencoder.Config, ["--run", arguments.run, "--evaluate"], "")
     if config.code != "binary":
-        raise cli.UserError(f"{config.run} has codes of real numbers; give a run with --code binary")
-    run = stored.StoredRun(config.run)
+        raise UserError(f"{config.run} has codes of real numbers; give a run with --code binary")
+    run = saved_runs.SavedRun(config.run)
     encoder = autoencoder.build_encoder(config, run.channels)
     run.restore(encoder=encoder)
     kept = run.arrays("codes.npz")["codes"]
@@ -55,30 +73,23 @@ def main(argv=None):
     run.check_data(train)
     labels = test.labels[: arguments.queries]
 
-    codes = autoencoder.encode(encoder, pictures.to_unit(test.images))
+    codes = devices.predict(encoder, pictures.to_unit(test.images))
     pixels, test_pixels = (part.images.reshape(len(part.images), -1) / np.float32(255) for part in (train, test))
     components = min(config.code_size, *pixels.shape)
     pca = PCA(components, random_state=0).fit(pixels)
     signs, test_signs = np.packbits(pca.transform(pixels) > 0, axis=-1), pca.transform(test_pixels)
     norms = (pixels**2).sum(axis=-1)
+    searches = {
+        f"{config.code_size} bits of autoencoder.py": (lambda it: autoencoder.code_distances(kept, it, config), codes),
+        f"{components} bits of PCA": (lambda it: autoencoder.code_distances(signs, it, config), test_signs),
+        "pixels": (lambda it: norms - 2 * pixels @ it, test_pixels),
+    }
     rows = [
         precision(search, queries[: arguments.queries], train.labels, labels, len(test.class_names), title)
-        for title, search, queries in (
-            (
-                f"{config.code_size} bits of autoencoder.py",
-                lambda it: autoencoder.code_distances(kept, it, config),
-                codes,
-            ),
-            (f"{components} bits of PCA", lambda it: autoencoder.code_distances(signs, it, config), test_signs),
-            ("pixels", lambda it: norms - 2 * pixels @ it, test_pixels),
-        )
+        for title, (search, queries) in searches.items()
     ]
-    print(f"{'precision at 10':28} mean   {'  '.join(f'{name:>5}' for name in test.class_names)}   ms")
-    for row in rows:
-        shares = "  ".join("    -" if share is None else f"{share:.3f}" for share in row["by_class"])
-        print(f"{row['codes']:28} {row['precision']:.3f}  {shares}   {row['milliseconds']:.2f}")
     result = {"run": config.run, "pictures": len(train.images), "queries": len(labels)}
-    quality.write_json("codes_autoencoder", {**result, "class_names": test.class_names, "rows": rows})
+    results.publish(NAME, {**result, "class_names": test.class_names, "rows": rows}, section)
 
 
 if __name__ == "__main__":

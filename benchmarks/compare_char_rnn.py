@@ -1,16 +1,13 @@
 """char_rnn.py against TensorFlow's tutorial and PyTorch's LSTM: validation loss over minutes of training.
 
-All train on the same text, of which the last tenth validates, in turns of some seconds, each in a process and on a
-clock of its own, so that a noisy machine is noisy for all. Ours is the default network and schedule; the tutorial's is
-built here from its description (https://www.tensorflow.org/text/tutorials/text_generation): one GRU of 1,024, batches
-of 64 sequences of 100 characters in random order, Adam. PyTorch's is nn.LSTM of our width, on our windows, with Adam,
-its step size constant and without averaging: what one would write first. The loss of each is measured in the same way,
-by `char_rnn.validate`.
+All train on the same text, whose last tenth validates, in turns of some seconds, each in a process of its own. Ours is
+the default network and schedule; the tutorial's is one GRU of 1,024, with sequences of 100 characters in random order.
+PyTorch's is nn.LSTM of our width, on our windows, with Adam, a constant step size and no averaging: what one would
+write first. The loss of each is measured in the same way.
 
 Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/compare_char_rnn_<minutes>.json and
-.png; may be interrupted, and goes on where it was. An hour for each is long: `--contenders` names those that train now;
-the others keep what the same race on the same machine has measured. `--run` takes the curve of ours from a run of the
-script itself, whose clock counts its validations and samples, too.
+.png. May be interrupted; started again, it continues. `--run` takes our curve from a run of the script, whose clock
+includes its validations and samples.
 
     python -m benchmarks.compare_char_rnn --train tinyshakespeare.txt --minutes 10
     python char_rnn.py --train tinyshakespeare.txt --minutes 60 --width 512 --dropout 0.55 --learning_rate 6e-3
@@ -19,319 +16,215 @@ script itself, whose clock counts its validations and samples, too.
 
 import argparse
 import csv
-import dataclasses
-import io
-import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import keras
-import numpy as np
 import tensorflow as tf
-from keras import layers
 from matplotlib.figure import Figure
 
 import char_rnn
-from benchmarks import quality, workers
-from common import checkpoints, cli, devices, files, recurrence, stored, text
+from benchmarks import peers, race, results, workers
+from blocks import lstm
+from common import cli, devices, flags, saved_runs, text
+from common.errors import UserError
+from evaluation import surprisal
 
 TURN_SECONDS = 20.0
 NANOGPT = 1.4697  # nats, a transformer trained on a GPU: https://github.com/karpathy/nanoGPT
-
-
-@dataclasses.dataclass
-class Contender:
-    """A network in training, with its clock.
-
-    folder: where the contenders of this race are kept, by name. step: trains once on the next batch, given how much of
-    the time is over (0 to 1), and returns its characters. validate: returns nats a character. saved: all that a
-    checkpoint must hold; `load` and `dump` are for what else.
-    """
-
-    folder: Path
-    name: str
-    step: Callable[[int, float], int]
-    validate: Callable[[], float]
-    saved: dict
-    dump: Callable[[], dict] = dict
-    load: Callable[[dict], None] = lambda arrays: None
-
-    def __post_init__(self):
-        """Go on from the newest checkpoint, if there is one."""
-        self.folder /= self.name
-        self.folder.mkdir(parents=True, exist_ok=True)
-        kept = checkpoints.restore(self.folder, self.saved)
-        self.seconds, self.steps = (float(kept["seconds"]), int(kept["steps"])) if kept else (0.0, 0)
-        self.characters = int(kept["characters"]) if kept else 0
-        self.points = json.loads(str(kept["points"])) if kept else []
-        if kept:
-            self.load({name: kept[name] for name in kept if name.startswith("more_")})
-
-    def train(self, seconds: float, whole: float) -> None:
-        """Train for some seconds of its clock, which ends at `whole`."""
-        started, before = time.monotonic(), self.seconds
-        while self.seconds - before < seconds and self.seconds < whole:
-            self.characters += self.step(self.steps, min(self.seconds / whole, 1.0))
-            self.steps += 1
-            self.seconds = before + time.monotonic() - started
-
-    def measure(self) -> None:
-        """Validate, note it, and save."""
-        loss = self.validate()
-        self.points.append({"contender": self.name, "seconds": self.seconds, "characters": self.characters})
-        self.points[-1]["validation_loss"] = loss
-        print(f"{self.name:20} {self.seconds:7.0f} s  {self.characters:12,} characters  {loss:.4f} nats", flush=True)
-        checkpoints.save(
-            self.folder,
-            self.steps,
-            self.saved,
-            seconds=np.array(self.seconds),
-            steps=np.array(self.steps),
-            characters=np.array(self.characters),
-            points=np.array(json.dumps(self.points)),
-            **self.dump(),
-        )
-
-
-def endless(data: text.Text, config, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the batches of all epochs, from that of number `steps` on."""
-    epoch, first = divmod(steps, data.steps(config))
-    while True:
-        yield from data.batches(config, epoch, first)
-        epoch, first = epoch + 1, 0
-
-
-class Feed:
-    """Gives each step its batch, also to a contender that was interrupted."""
-
-    def __init__(self, data: text.Text, config):
-        self._data, self._config, self._batches, self._next = data, config, None, -1
-
-    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the batch of a step."""
-        if step != self._next:
-            self._batches = endless(self._data, self._config, step)
-        self._next = step + 1
-        return next(self._batches)
-
-
-def ours(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender:
-    """Return char_rnn.py."""
-    recurrence.share_cores(config.batch_size)  # as the script does
-    device = devices.setup(config)
-    parts = char_rnn.build(config, len(data.alphabet))
-    train_step = device.compile(char_rnn.make_train_step(**parts, config=config))
-    read, feed = char_rnn.make_reader(parts["averaged_network"], config), Feed(data, config)
-
-    def step(number: int, progress: float) -> int:
-        parts["optimizer"].learning_rate.assign(char_rnn.learning_rate(config, number, progress))
-        train_step(*device.share(*feed(number)), tf.constant(number, tf.int64))["loss"].numpy()
-        return config.batch_size * config.window
-
-    return Contender(folder, "ours", step, lambda: char_rnn.validate(read, data.validation), parts)
-
-
-def tutorial(folder: Path, data: text.Text, _config: char_rnn.Config) -> Contender:
-    """Return the network and the step of TensorFlow's tutorial."""
-    keras.utils.set_random_seed(0)
-    characters, units, batch_size, window = len(data.alphabet), 1024, 64, 100
-    numbers, state = keras.Input((None,), dtype="int32"), keras.Input((units,))
-    x = layers.Embedding(characters, 256)(numbers)
-    x, after = layers.GRU(units, return_sequences=True, return_state=True)(x, initial_state=state)
-    network = keras.Model([numbers, state], [layers.Dense(characters)(x), after])
-    optimizer = keras.optimizers.Adam()
-    optimizer.build(network.trainable_variables)
-    config = char_rnn.Config(cell="gru", layers=1, width=units)  # for the reader: one state of this width
-    read = char_rnn.make_reader(network, config)
-
-    @tf.function
-    def train_step(windows):
-        with tf.GradientTape() as tape:
-            logits, _ = network([windows[:, :-1], tf.zeros((batch_size, units))], training=True)
-            loss = char_rnn.mean_loss(logits, windows[:, 1:])
-        optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
-        return loss
-
-    windows = np.lib.stride_tricks.sliding_window_view(data.training, window + 1)[::window]
-    per_epoch = len(windows) // batch_size
-
-    def step(number: int, progress: float) -> int:
-        epoch, batch = divmod(number, per_epoch)
-        order = np.random.default_rng([0, epoch]).permutation(len(windows))
-        chosen = windows[np.sort(order[batch * batch_size : (batch + 1) * batch_size])]
-        train_step(tf.constant(chosen, tf.int32)).numpy()
-        return batch_size * window
-
-    saved = {"network": network, "optimizer": optimizer}
-    return Contender(folder, "tutorial", step, lambda: char_rnn.validate(read, data.validation), saved)
-
-
-def pytorch(folder: Path, data: text.Text, config: char_rnn.Config) -> Contender:
-    """Return PyTorch's LSTM of the same size, on the same windows."""
-    torch = quality.needed("torch")
-
-    torch.manual_seed(0)
-    characters, feed = len(data.alphabet), Feed(data, config)
-    embedding = torch.nn.Embedding(characters, config.embedding)
-    lstm = torch.nn.LSTM(config.embedding, config.width, config.layers, batch_first=True, dropout=config.dropout)
-    output = torch.nn.Linear(config.width, characters)
-    network = torch.nn.ModuleList([embedding, lstm, output])
-    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-    carried_states = [torch.zeros(config.layers, config.batch_size, config.width) for _ in range(2)]
-
-    def losses_of(windows, states):
-        windows = torch.from_numpy(np.ascontiguousarray(windows)).long()
-        outputs, states = lstm(embedding(windows[:, :-1]), states)
-        logits = output(outputs).flatten(0, 1)
-        losses = torch.nn.functional.cross_entropy(logits, windows[:, 1:].flatten(), reduction="none")
-        return losses, [state.detach() for state in states]
-
-    def step(number: int, progress: float) -> int:
-        windows, carried = feed(number)
-        network.train()
-        optimizer.zero_grad()
-        losses, carried_states[:] = losses_of(windows, [state * float(carried[0]) for state in carried_states])
-        losses.mean().backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        optimizer.step()
-        return config.batch_size * config.window
-
-    def read(numbers):
-        network.eval()
-        states = [torch.zeros(config.layers, len(numbers), config.width) for _ in range(2)]
-        with torch.no_grad():
-            losses, states = losses_of(numbers, states)
-        return losses.reshape(len(numbers), -1).numpy(), states
-
-    def dump() -> dict:
-        content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "states": carried_states}
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        return {"more_pytorch": np.frombuffer(buffer.getvalue(), np.uint8)}
-
-    def load(arrays: dict) -> None:
-        content = torch.load(io.BytesIO(arrays["more_pytorch"].tobytes()), weights_only=True)
-        network.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        carried_states[:] = content["states"]
-
-    return Contender(folder, "pytorch", step, lambda: char_rnn.validate(read, data.validation), {}, dump, load)
-
-
-CONTENDERS = {"ours": ours, "tutorial": tutorial, "pytorch": pytorch}
+REPORTED = (10, 30, 60)  # minutes
 TITLES = {"ours": "char_rnn.py", "tutorial": "TensorFlow's tutorial, a GRU", "pytorch": "PyTorch's LSTM"}
 SETTINGS = ("width", "dropout", "learning_rate")
 
 
+def section(result: dict) -> list[str]:
+    """Return the lines of docs/results.md."""
+    minutes = f"{result['minutes']:g}"
+    words = " ".join(f"--{name} {value:g}" for name, value in {"minutes": result["minutes"], **result["ours"]}.items())
+    is_run = any(point.get("is_run") for point in result["points"])
+    lines = results.opening(
+        f"char_rnn.py against TensorFlow's tutorial and PyTorch's LSTM, {minutes} minutes each",
+        f"benchmarks.compare_char_rnn --train {result['text']} {words}",
+        f"Each trains in a process of its own, in turns. The loss is that on the last tenth of {result['text']}, in "
+        "nats a character, read in 32 parts, each from 256 characters before its beginning. nanoGPT publishes "
+        f"{NANOGPT} for a transformer trained on a GPU."
+        + (" Ours is a run of the script (`--run`), whose minutes include its validations and samples." * is_run),
+    )
+    lines += ["", f"![validation loss over minutes]({file_name(result['minutes'])}.png)"]
+    rows = []
+    for contender in dict.fromkeys(point["contender"] for point in result["points"]):
+        points = [point for point in result["points"] if point["contender"] == contender]
+        for until in sorted(it for it in {*REPORTED, result["minutes"]} if it <= result["minutes"]):
+            reached = [point for point in points if point["seconds"] <= until * 60 + 60]
+            if reached and (last := reached[-1])["seconds"] > until * 60 - 120:
+                lowest = min(point["validation_loss"] for point in reached)
+                rows.append({**last, "title": TITLES[contender], "minutes": last["seconds"] / 60, "lowest": lowest})
+    columns = {
+        "": "{title}",
+        "minutes": "{minutes:.0f}",
+        "characters seen": "{characters:,}",
+        "validation loss": "{validation_loss:.4f}",
+        "lowest so far": "{lowest:.4f}",
+    }
+    return lines + results.table_of(rows, columns)
+
+
+def ours(data: text.Text, config: char_rnn.Config) -> dict:
+    """Return what the contender of char_rnn.py is made of."""
+    lstm.limit_threads(config.batch_size)  # as the script does
+    device = devices.setup(config)
+    parts = char_rnn.build(config, len(data.alphabet))
+    train_step = device.compile(char_rnn.make_train_step(**parts, config=config))
+    read, batches = char_rnn.make_reader(parts["averaged_network"], config), race.Batches(data, config)
+
+    def step(number: int, progress: float) -> None:
+        parts["optimizer"].learning_rate.assign(char_rnn.learning_rate(config, number, progress))
+        train_step(*device.shard(*batches(number)), tf.constant(number, tf.int64))["loss"].numpy()
+
+    return {"step": step, "step_size": config.batch_size * config.window, "read": read, "saved": parts}
+
+
+def tutorial(data: text.Text, config: char_rnn.Config) -> dict:
+    """Return what the contender of TensorFlow's tutorial is made of."""
+    saved = peers.gru(len(data.alphabet))
+    train_step, windows = peers.make_gru_step(**saved), peers.gru_windows(data.training)
+    alike = char_rnn.Config(cell="gru", layers=1, width=peers.GRU_UNITS)  # has the same state
+
+    def step(number: int, progress: float) -> None:
+        train_step(tf.constant(windows(number))).numpy()
+
+    read = char_rnn.make_reader(saved["network"], alike)
+    return {"step": step, "step_size": peers.GRU_BATCH * peers.GRU_WINDOW, "read": read, "saved": saved}
+
+
+def pytorch(data: text.Text, config: char_rnn.Config) -> dict:
+    """Return what the contender of PyTorch's LSTM, of the size of ours, is made of."""
+    network = peers.PyTorchLSTM(
+        len(data.alphabet), config.embedding, config.width, config.layers, rate=2e-3, dropout=config.dropout
+    )
+    batches = race.Batches(data, config)
+
+    def step(number: int, progress: float) -> None:
+        network.train(*batches(number), clip=config.clip)
+
+    kept = {"saved": {}, "dump": network.dump, "load": network.load}
+    return {"step": step, "step_size": config.batch_size * config.window, "read": network.read, **kept}
+
+
+CONTENDERS = {"ours": ours, "tutorial": tutorial, "pytorch": pytorch}
+
+
+def contender(name: str, folder: Path, data: text.Text, config: char_rnn.Config, every: float) -> race.Contender:
+    """Build the contender `name`, which is validated after every `every` seconds.
+
+    folder: the race's, for checkpoints. config: ours, whose `minutes` all train.
+    """
+    parts = CONTENDERS[name](data, config)
+    read = parts.pop("read")
+    return race.Contender(
+        name,
+        folder,
+        figures=lambda: {"validation_loss": surprisal.validation_loss(read, data.validation)},
+        unit="characters",
+        seconds_limit=config.minutes * 60,
+        next_measurement=lambda last: last + every,
+        **parts,
+    )
+
+
 def load(path: str) -> text.Text:
     """Return the text that all train on."""
-    return text.load([path], "utf-8", 1, quality.FOLDER / "texts")
+    return text.load([path], "utf-8", 1, results.FOLDER / "texts")
 
 
-def turns(contender: Contender, whole: float, every: float) -> Callable[[float], list[dict]]:
-    """Return what takes a contender's turns, up to `whole` seconds, and answers with its points.
-
-    every: seconds between two validations.
-    """
-
-    def turn(seconds: float) -> list[dict]:
-        if contender.seconds < whole:
-            contender.train(seconds, whole)
-            last = contender.points[-1]["seconds"] if contender.points else 0.0
-            if contender.seconds >= min(last + every, whole):
-                contender.measure()
-        return contender.points
-
-    return turn
-
-
-def draw(curves: dict[str, list[dict]], path: Path) -> None:
-    """Draw the losses over minutes, of contenders by name."""
+def draw(name: str, points: list[dict]) -> None:
+    """Draw the losses over minutes."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name, points in curves.items():
-        minutes = [point["seconds"] / 60 for point in points]
-        axes.plot(minutes, [point["validation_loss"] for point in points], ".-", label=TITLES[name])
     axes.axhline(NANOGPT, color="grey", linestyle="--", label="nanoGPT's transformer (on a GPU)")
-    axes.set(xlabel="minutes of training", ylabel="validation loss, nats a character", ylim=(1.35, 2.2))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with files.whole(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    axes.set(ylabel="validation loss, nats a character", ylim=(1.35, 2.2))
+    race.plot(axes, points, "validation_loss", TITLES)
+    results.save_figure(name, figure)
 
 
-def of_run(run: stored.StoredRun) -> list[dict]:
-    """Return the points of a run of char_rnn.py, from its validation.csv."""
+def points_of_run(run: saved_runs.SavedRun) -> list[dict]:
+    """Return the measurements of a run of char_rnn.py, from its validation.csv."""
     with (run.folder / "validation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    each = run.settings["batch_size"] * run.settings["window"]
+    step_size = run.settings["batch_size"] * run.settings["window"]
     return [
         {
             "contender": "ours",
             "seconds": float(row["seconds"]),
-            "characters": int(row["step"]) * each,
+            "characters": int(row["step"]) * step_size,
             "validation_loss": float(row["validation_loss"]),
-            "is_run": True,  # for the report, as its clock counts more
+            "is_run": True,  # for the report, since its clock includes more
         }
         for row in rows
     ]
 
 
-def check_run(run: stored.StoredRun) -> None:
-    """Raise UserError for a run that cannot race: one without a limit, or of a network that the others do not have."""
-    kept = stored.read_config(char_rnn.Config, run.folder)
+def check_run(run: saved_runs.SavedRun) -> None:
+    """Raise UserError for a run that cannot race: one without a time limit, or of another network than the peers'."""
+    kept = saved_runs.read_config(char_rnn.Config, run.folder)
     if not kept.minutes:
-        raise cli.UserError(f"--run {run.folder}: was trained without --minutes; the others would not know when to end")
+        raise UserError(f"--run {run.folder}: was trained without --minutes, which the others need as their limit")
     usual = {name: getattr(kept, name) for name in (*SETTINGS, "seed", "precision")}
-    if different := cli.contradictions(char_rnn.Config(**usual), kept):
-        raise cli.UserError(f"--run {run.folder}: a race has only other {', '.join(SETTINGS)}: {', '.join(different)}")
+    if different := flags.contradictions(char_rnn.Config(**usual), kept):
+        raise UserError(f"--run {run.folder}: may differ only in {', '.join(SETTINGS)}: {', '.join(different)}")
 
 
 def file_name(minutes: float) -> str:
-    """Return what a race's result is called."""
+    """Return the name of a race's result."""
     return f"compare_char_rnn_{minutes:g}"
 
 
-def earlier_points(race: dict) -> list[dict]:
-    """Return what the last result has of the same race on the same machine: its points, or none."""
-    path = quality.FOLDER / f"{file_name(race['minutes'])}.json"
-    result = json.loads(path.read_text()) if path.exists() else {}
-    same = all(result.get(name) == value for name, value in {**race, "measured_on": quality.machine()}.items())
-    return result["points"] if same else []
+def run_workers(names: list[str], command: list[str]) -> list[dict]:
+    """Train the contenders `names` in turns, each in a process of its own, and return their measurements."""
+    crew = {name: workers.Worker(name, command) for name in names}
+    points, finished = {}, set()
+    while len(finished) < len(crew):
+        for name in [name for name in crew if name not in finished]:
+            points[name], is_finished = crew[name].turn(TURN_SECONDS)
+            finished |= {name} if is_finished else set()
+    for worker in crew.values():
+        worker.end()
+    return [point for name in names for point in points[name]]
 
 
-@cli.one_line_errors
-def main(argv=None):
-    """Train all for as many minutes each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags."""
+    parser = results.parser(__doc__)
     parser.add_argument("--train", required=True, help="the text")
     parser.add_argument("--minutes", type=float, default=60, help="of training for each (%(default)s)")
     parser.add_argument("--every", type=float, default=2, help="minutes between two validations (%(default)s)")
-    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), help="those that train now (all)")
-    parser.add_argument("--run", help="a finished run of char_rnn.py: minutes, settings and curve of ours are its own")
+    parser.add_argument("--run", help="a finished run of char_rnn.py, for the curve, minutes and settings of ours")
     for name in SETTINGS:
         default = getattr(char_rnn.Config, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help="ours (%(default)s)")
     parser.add_argument("--work", choices=list(CONTENDERS), help=argparse.SUPPRESS)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+@cli.one_line_errors
+def main(argv=None):
+    """Train all contenders for the given number of minutes each."""
+    arguments = parser().parse_args(argv)
     if arguments.minutes <= 0 or arguments.every <= 0:
-        raise cli.UserError("--minutes, --every: must be above 0")
-    run = stored.StoredRun(arguments.run) if arguments.run else None
+        raise UserError("--minutes, --every: must be above 0")
+    run = saved_runs.SavedRun(arguments.run) if arguments.run else None
     if run:
         check_run(run)
     chosen = {name: run.settings[name] if run else getattr(arguments, name) for name in SETTINGS}
     minutes = run.settings["minutes"] if run else arguments.minutes
     config = char_rnn.Config(minutes=minutes, precision="float32", **chosen)
-    cli.check_values(config)
-    whole = minutes * 60
+    flags.check_values(config)
 
-    def prepared() -> Callable[[float], list[dict]]:
+    def prepared() -> Callable[[float], object]:
         data = load(arguments.train)
         key = "_".join([data.digest[:8], f"{minutes:g}", *(f"{value:g}" for value in chosen.values())])
-        folder = quality.FOLDER / "compare_char_rnn" / key  # another race has other checkpoints
-        return turns(CONTENDERS[arguments.work](folder, data, config), whole, arguments.every * 60)
+        folder = results.FOLDER / "compare_char_rnn" / key  # another race has other checkpoints
+        return contender(arguments.work, folder, data, config, arguments.every * 60).turn
 
     if arguments.work:
         workers.work(prepared)
@@ -339,27 +232,13 @@ def main(argv=None):
     data = load(arguments.train)  # before the workers, which then find it encoded
     if run:
         run.check_data(data)
-    race = {"minutes": minutes, "text": Path(arguments.train).name, "digest": data.digest, "ours": chosen}
-    curves = {name: [] for name in CONTENDERS}
-    for point in earlier_points(race):
-        curves[point["contender"]].append(point)
-    if run:
-        curves["ours"] = of_run(run)
-    command = ["-m", "benchmarks.compare_char_rnn", *(sys.argv[1:] if argv is None else argv)]
-    names = [name for name in arguments.contenders or CONTENDERS if not (run and name == "ours")]
-    crew = {name: workers.Worker(name, command) for name in names}
-    for name in crew:
-        curves[name] = []
-    while any(not curves[name] or curves[name][-1]["seconds"] < whole for name in crew):
-        for name, worker in crew.items():
-            curves[name] = worker.turn(TURN_SECONDS)
-    for worker in crew.values():
-        worker.end()
-    points = [point for curve in curves.values() for point in curve]
+    setting = {"minutes": minutes, "text": Path(arguments.train).name, "digest": data.digest, "ours": chosen}
+    points = points_of_run(run) if run else []
+    names = [name for name in CONTENDERS if not (run and name == "ours")]
+    points += run_workers(names, ["-m", "benchmarks.compare_char_rnn", *(sys.argv[1:] if argv is None else argv)])
     name = file_name(minutes)
-    quality.write_json(name, {**race, "points": points})
-    draw({name: curve for name, curve in curves.items() if curve}, quality.FOLDER / f"{name}.png")
-    print(f"written to {quality.FOLDER / name}.json and .png")
+    draw(name, points)
+    results.publish(name, {**setting, "points": points}, section)
 
 
 if __name__ == "__main__":

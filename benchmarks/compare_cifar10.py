@@ -1,10 +1,9 @@
 """gan_cifar10.py against the DCGAN of TensorFlow's tutorial, widened to CIFAR-10: Fréchet distance over minutes.
 
-They train in one process, in turns of a few seconds, each on a clock of its own, so that a noisy machine is noisy for
-all; or with --at_once in processes of their own, at the same time, each on its share of the cores. Ours is the default
-command's network and settings, once for each number of minutes, as `--minutes` has it: its step size falls by the
-clock. The tutorial's (https://www.tensorflow.org/tutorials/generative/dcgan) is widened as its readers do: from
-4x4x256, kernels of 4x4, one more layer, and the step of the DCGAN paper.
+Ours is the network of the default command, trained once for each number of minutes, since its step size falls by the
+clock. The tutorial's is widened as its readers do (benchmarks/peers.py). All train in one process, in turns of a few
+seconds; or, with --at_once, at the same time, each in a process of its own on its share of the cores. May be
+interrupted; started again, it continues.
 
 Writes outputs/benchmarks/compare_cifar10.json and .png.
 
@@ -18,60 +17,77 @@ import os
 import subprocess
 import sys
 
-import keras
-from keras import layers
-
 import gan_cifar10
-from benchmarks import compare_dcgan, quality, race
+from benchmarks import peers, quality, race, results
 from common import cli, datasets
+from common.errors import UserError
+from evaluation.frechet_distance import Evaluator
+
+NAME = "compare_cifar10"
 
 
-def ours(data: datasets.Images, minutes: float) -> race.Contender:
-    """Return gan_cifar10.py's network, to be trained as with `--minutes`."""
-    config = gan_cifar10.Config()
-    contender = compare_dcgan.ours(
-        gan_cifar10, data, config, f"ours, {minutes:g} minutes", "compare_cifar10", until_seconds=minutes * 60
+def section(result: dict) -> list[str]:
+    """Return the lines of docs/results.md."""
+    how = "All train in one process, in turns."
+    if cores := result.get("cores"):
+        how = f"All train at the same time, each on {cores} core{'s' if cores > 1 else ''} of its own."
+    of_peer = [point for point in result["points"] if point["contender"] == "tutorial"]
+    ends = {point["contender"]: point for point in result["points"] if point["contender"] != "tutorial"}
+    minutes = " ".join(f"{point['seconds'] / 60:.0f}" for point in ends.values())
+    lines = results.opening(
+        "gan_cifar10.py against the DCGAN of TensorFlow's tutorial, widened to CIFAR-10",
+        f"benchmarks.compare_cifar10 --minutes {minutes}{' --at_once' if cores else ''}",
+        f"{how} The distance is that of 10,000 generated images to the 10,000 test images; that of training images is "
+        f"{result['floor']:.2f}. Ours is trained anew for each number of minutes, since its step size falls towards "
+        "their end.",
     )
+    lines += ["", "![distance over minutes](compare_cifar10.png)"]
+    rows = []
+    for end in ends.values():
+        peer = min(of_peer, key=lambda point: abs(point["seconds"] - end["seconds"]))
+        rows.append(
+            {
+                "minutes": end["seconds"] / 60,
+                "distance": end["frechet_distance"],
+                "peer_distance": peer["frechet_distance"],
+                "ratio": end["frechet_distance"] / peer["frechet_distance"],
+                "rate": end["images"] / end["seconds"],
+                "peer_rate": peer["images"] / peer["seconds"],
+            }
+        )
+    columns = {
+        "minutes": "{minutes:.0f}",
+        "ours": "{distance:.1f}",
+        "tutorial, widened": "{peer_distance:.1f}",
+        "ratio": "{ratio:.2f}",
+        "images a second, ours": "{rate:,.0f}",
+        "tutorial": "{peer_rate:,.0f}",
+    }
+    return lines + results.table_of(rows, columns)
+
+
+def ours(data: datasets.Images, evaluator: Evaluator, minutes: float) -> race.Contender:
+    """Return the network of gan_cifar10.py, to be trained as with `--minutes`."""
+    config = gan_cifar10.Config()
+    name, limits = f"ours, {minutes:g} minutes", {"seconds_limit": minutes * 60}
+    contender = race.script_contender(gan_cifar10, config, name, NAME, data, evaluator, **limits)
     step = contender.step
 
-    def step_of_falling_size(pixels, labels, number):
-        progress = min(contender.seconds / contender.until_seconds, 1.0)
-        gan_cifar10.set_learning_rate(contender.saved, config, number, progress)
-        return step(pixels, labels, number)
+    def step_of_falling_size(number: int, progress: float) -> None:
+        rate = gan_cifar10.learning_rate(config, number, progress)
+        contender.saved["generator_optimizer"].learning_rate.assign(rate)  # the discriminator's follows from it
+        step(number, progress)
 
     contender.step = step_of_falling_size
     return contender
 
 
-def tutorial(data: datasets.Images, seconds: float) -> race.Contender:
-    """Return the tutorial's two networks, widened, to be trained for so many seconds."""
-    keras.config.set_dtype_policy("float32")
-    keras.utils.set_random_seed(0)
-    generator = keras.Sequential(
-        [
-            keras.Input((compare_dcgan.LATENT_DIM,)),
-            layers.Dense(4 * 4 * 256, use_bias=False),
-            layers.BatchNormalization(),
-            layers.LeakyReLU(),
-            layers.Reshape((4, 4, 256)),
-            layers.Conv2DTranspose(128, 4, strides=2, padding="same", use_bias=False),
-            layers.BatchNormalization(),
-            layers.LeakyReLU(),
-            layers.Conv2DTranspose(64, 4, strides=2, padding="same", use_bias=False),
-            layers.BatchNormalization(),
-            layers.LeakyReLU(),
-            layers.Conv2DTranspose(3, 4, strides=2, padding="same", use_bias=False, activation="tanh"),
-        ]
-    )
-    discriminator = keras.Sequential([keras.Input((32, 32, 3))])
-    for width in (64, 128, 256):
-        discriminator.add(layers.Conv2D(width, 4, strides=2, padding="same"))
-        discriminator.add(layers.LeakyReLU())
-        discriminator.add(layers.Dropout(0.3))
-    discriminator.add(layers.Flatten())
-    discriminator.add(layers.Dense(1))
-    optimizers = [keras.optimizers.Adam(2e-4, beta_1=0.5), keras.optimizers.Adam(2e-4, beta_1=0.5)]
-    return compare_dcgan.plain(data, "compare_cifar10", generator, discriminator, *optimizers, until_seconds=seconds)
+def tutorial(data: datasets.Images, evaluator: Evaluator, seconds: float) -> race.Contender:
+    """Return the tutorial's two networks, widened, to be trained for this number of seconds."""
+    networks = peers.wide_dcgan()
+    sample = race.sampler(networks["generator"], peers.GAN_LATENTS)
+    step, limits = peers.make_gan_step(**networks), {"seconds_limit": seconds}
+    return race.image_contender("tutorial", NAME, data, peers.GAN_BATCH, step, networks, sample, evaluator, **limits)
 
 
 def train_at_once(contenders: int, arguments: list[str]) -> int:
@@ -79,7 +95,7 @@ def train_at_once(contenders: int, arguments: list[str]) -> int:
     cores = sorted(os.sched_getaffinity(0))
     share = len(cores) // contenders
     if share == 0:
-        raise cli.UserError(f"--at_once: needs a core for each of the {contenders} contenders")
+        raise UserError(f"--at_once: needs a core for each of the {contenders} contenders")
     processes = []
     for number in range(contenders):
         own = ",".join(map(str, cores[number * share : (number + 1) * share]))
@@ -93,26 +109,26 @@ def train_at_once(contenders: int, arguments: list[str]) -> int:
 
 @cli.one_line_errors
 def main(argv=None):
-    """Train ours for each of the given minutes, and the tutorial's for the most of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Train ours for each of the given numbers of minutes, and the tutorial's for the largest of them."""
+    parser = results.parser(__doc__)
     parser.add_argument("--minutes", type=float, nargs="+", default=[10, 60], help="of training (10 60)")
     parser.add_argument("--at_once", action="store_true", help="at the same time, each on its share of the cores")
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    judge = quality.Judge("cifar10", 32)
-    data = datasets.load("cifar10", 32)
-    makers = [functools.partial(ours, data, minutes) for minutes in arguments.minutes]
-    makers.append(functools.partial(tutorial, data, max(arguments.minutes) * 60))
+    data, test = (datasets.load("cifar10", 32, split) for split in ("train", "test"))
+    evaluator = quality.evaluator(data, test)
+    builders = [functools.partial(ours, data, evaluator, minutes) for minutes in arguments.minutes]
+    builders.append(functools.partial(tutorial, data, evaluator, max(arguments.minutes) * 60))
     if arguments.only is not None:
-        race.race([makers[arguments.only]()], judge)
+        race.run([builders[arguments.only]()])
         return
     how = {}
     if arguments.at_once:
-        how["cores"] = train_at_once(len(makers), sys.argv[1:] if argv is None else argv)
-    contenders = [make() for make in makers]
-    quality.write_json("compare_cifar10", {**how, **race.race(contenders, judge)})
-    race.draw(contenders, judge.floor, quality.FOLDER / "compare_cifar10.png")
-    print(f"written to {quality.FOLDER / 'compare_cifar10.json'} and .png")
+        how["cores"] = train_at_once(len(builders), sys.argv[1:] if argv is None else argv)
+    contenders = [build() for build in builders]
+    points = race.run(contenders)
+    race.draw(NAME, contenders, evaluator.floor)
+    results.publish(NAME, {**how, "floor": evaluator.floor, "points": points}, section)
 
 
 if __name__ == "__main__":

@@ -1,147 +1,111 @@
-"""dcgan_mnist.py against the DCGAN of TensorFlow's tutorial: Fréchet distance over minutes of training.
+"""dcgan_mnist.py against the DCGAN of TensorFlow's tutorial: Fréchet distance over minutes of training on MNIST.
 
-Both train on MNIST in one process, in turns of a few seconds, each on a clock of its own, so that a noisy machine is
-noisy for both. Ours is the default command's network and settings; the tutorial's is built here from its description
-(https://www.tensorflow.org/tutorials/generative/dcgan), in float32, one plain step a batch.
+Ours is the network of the default command, trained as long as that trains; the tutorial's takes plain steps in float32.
+Both train in one process, in turns of a few seconds. May be interrupted; started again, it continues.
 
 Writes outputs/benchmarks/compare_dcgan.json and .png.
 
     python -m benchmarks.compare_dcgan
 """
 
-import argparse
-from types import ModuleType
+import itertools
 
-import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers
 
 import dcgan_mnist
-from benchmarks import quality, race
-from benchmarks.race import Contender
-from common import cli, datasets, devices, latent_space, pictures, runs
+from benchmarks import peers, quality, race, results
+from common import cli, datasets, runs
 
-# Where the tutorial's samples first look like rough digits; how soon ours are as good is what we want to know.
-MILESTONE_IMAGES = 409_600
-BATCH_SIZE, LATENT_DIM = 256, 100  # the tutorial's
-
-
-def ours(script: ModuleType, data: datasets.Images, config, name: str, folder: str, **ends) -> Contender:
-    """Return a script's network, dcgan_mnist's or gan_cifar10's, without classes; `ends` as for a Contender."""
-    device = devices.setup(config)
-    state = script.build(config, data.channels, classes=0)
-    step = device.compile(script.make_train_step(**state, config=config, classes=0))
-    sample = sampler(state["averaged_generator"], config.latent_dim)
-    return Contender(name, folder, data, config.batch_size, step, sample, state, **ends)
+NAME = "compare_dcgan"
+MILESTONE = 409_600  # images after which the tutorial's samples first look like rough digits
+FULL = 3_000_000  # images in the tutorial's 50 epochs
 
 
-def tutorial(data: datasets.Images, until: int) -> Contender:
-    """Return the tutorial's two networks and its step: Adam with 1e-4, batches of 256, float32."""
-    keras.config.set_dtype_policy("float32")
-    keras.utils.set_random_seed(0)
-    generator = keras.Sequential(
-        [
-            keras.Input((LATENT_DIM,)),
-            layers.Dense(7 * 7 * 256, use_bias=False),
-            layers.BatchNormalization(),
-            layers.LeakyReLU(),
-            layers.Reshape((7, 7, 256)),
-            layers.Conv2DTranspose(128, 5, strides=1, padding="same", use_bias=False),
-            layers.BatchNormalization(),
-            layers.LeakyReLU(),
-            layers.Conv2DTranspose(64, 5, strides=2, padding="same", use_bias=False),
-            layers.BatchNormalization(),
-            layers.LeakyReLU(),
-            layers.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False, activation="tanh"),
-        ]
+def seconds_to(distance: float, points: list[dict]) -> float:
+    """Return when a curve first reaches a distance, interpolated between measurements over log time.
+
+    If it is there at the first measurement, that one's time; nan if it never gets there.
+    """
+    points = [point for point in points if point["seconds"] > 0]
+    if points[0]["frechet_distance"] <= distance:
+        return points[0]["seconds"]
+    for before, after in itertools.pairwise(points):
+        if before["frechet_distance"] > distance >= after["frechet_distance"]:
+            part = np.log(before["frechet_distance"] / distance)
+            part /= np.log(before["frechet_distance"] / after["frechet_distance"])
+            return float(before["seconds"] * (after["seconds"] / before["seconds"]) ** part)
+    return float("nan")
+
+
+def section(result: dict) -> list[str]:
+    """Return the lines of docs/results.md."""
+    curves = {name: [p for p in result["points"] if p["contender"] == name] for name in ("ours", "tutorial")}
+    milestone = next((point for point in curves["tutorial"] if point["images"] == MILESTONE), None)
+    best = min(curves["tutorial"], key=lambda point: point["frechet_distance"])
+    rows = {"tutorial, first rough digits": milestone, "tutorial, at its end": curves["tutorial"][-1]}
+    rows["ours, at its end"] = curves["ours"][-1]
+    lines = results.opening(
+        "dcgan_mnist.py against the DCGAN of TensorFlow's tutorial",
+        f"benchmarks.compare_dcgan --images {curves['tutorial'][-1]['images']}",
+        "Both train on MNIST in one process, in turns. The distance is that of 10,000 generated images to the 10,000 "
+        f"test images; that of training images is {result['floor']:.2f}.",
     )
-    discriminator = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(64, 5, strides=2, padding="same"),
-            layers.LeakyReLU(),
-            layers.Dropout(0.3),
-            layers.Conv2D(128, 5, strides=2, padding="same"),
-            layers.LeakyReLU(),
-            layers.Dropout(0.3),
-            layers.Flatten(),
-            layers.Dense(1),
-        ]
-    )
-    optimizers = [keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4)]
-    return plain(data, "compare_dcgan", generator, discriminator, *optimizers, until=until, stops=(MILESTONE_IMAGES,))
-
-
-def plain(
-    data: datasets.Images,
-    folder: str,
-    generator: keras.Model,
-    discriminator: keras.Model,
-    generator_optimizer,
-    discriminator_optimizer,
-    **ends,
-) -> Contender:
-    """Return networks trained as the tutorial does it: one plain step a batch of 256; `ends` as for a Contender."""
-    generator_optimizer.build(generator.trainable_variables)
-    discriminator_optimizer.build(discriminator.trainable_variables)
-    cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
-
-    @tf.function
-    def step(pixels, labels, number):
-        images = pictures.to_signed(pixels)
-        latents = devices.normal((BATCH_SIZE, LATENT_DIM), 0, number)
-        with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
-            fakes = generator(latents, training=True)
-            real, fake = discriminator(images, training=True), discriminator(fakes, training=True)
-            generator_loss = cross_entropy(tf.ones_like(fake), fake)
-            discriminator_loss = cross_entropy(tf.ones_like(real), real) + cross_entropy(tf.zeros_like(fake), fake)
-        for network, tape, loss, optimizer in (
-            (generator, generator_tape, generator_loss, generator_optimizer),
-            (discriminator, discriminator_tape, discriminator_loss, discriminator_optimizer),
-        ):
-            optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
-        return {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
-
-    saved = {
-        "generator": generator,
-        "discriminator": discriminator,
-        "generator_optimizer": generator_optimizer,
-        "discriminator_optimizer": discriminator_optimizer,
+    lines += ["", "![distance over minutes](compare_dcgan.png)"]
+    columns = {
+        "": "{title}",
+        "seconds of training": "{seconds:,.0f}",
+        "of processor time": "{processor_seconds:,.0f}",
+        "images seen": "{images:,}",
+        "distance": "{frechet_distance:.2f}",
+        "relative to training images": "{relative:.1f}",
     }
-    return Contender("tutorial", folder, data, BATCH_SIZE, step, sampler(generator, LATENT_DIM), saved, **ends)
-
-
-def sampler(generator, latent_dim: int):
-    """Return a function that makes so many images with a DCGAN's generator, always from the same latents."""
-
-    def sample(count: int) -> np.ndarray:
-        latents = latent_space.draw(count, latent_dim, seed=1)
-        return pictures.from_signed(devices.in_batches(generator, latents))
-
-    return sample
+    lines += results.table_of(
+        [
+            {"title": title, "relative": point["frechet_distance"] / result["floor"], **point}
+            for title, point in rows.items()
+            if point
+        ],
+        columns,
+    )
+    for goal, which in ((milestone, "at its first rough digits"), (best, "at its best")):
+        if goal:
+            reached = seconds_to(goal["frechet_distance"], curves["ours"])
+            text = results.paragraph(
+                f"The tutorial's distance {which} is {goal['frechet_distance']:.1f}, after {goal['images']:,} images "
+                f"and {goal['seconds']:,.0f} s. Ours reaches it after {reached:.0f} s, "
+                f"{goal['seconds'] / reached:.0f} times sooner."
+            )
+            lines += ["", *text]
+    return lines
 
 
 @cli.one_line_errors
 def main(argv=None):
-    """Train both, ours as long as the default command does, the tutorial's until it has seen so many images."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Train both, ours as long as the default command does, the tutorial's until it has seen the given images."""
+    parser = results.parser(__doc__)
     parser.add_argument(
         "--images",
         type=int,
-        default=MILESTONE_IMAGES,
-        help="that the tutorial's network sees (%(default)s; its 50 epochs are 3000000)",
+        default=MILESTONE,
+        help=f"that the tutorial's network sees (%(default)s; its 50 epochs are {FULL})",
     )
     images = parser.parse_args(argv).images
-    judge = quality.Judge()
-    data = datasets.load("mnist", 28)
+    data, test = (datasets.load("mnist", 28, split) for split in ("train", "test"))
+    evaluator = quality.evaluator(data, test)
     config = dcgan_mnist.Config()
     epochs = runs.epochs_of(config, data.steps(config), dcgan_mnist.DEFAULT_STEPS)
-    until = epochs * data.steps(config) * config.batch_size  # as the default command
-    contenders = [ours(dcgan_mnist, data, config, "ours", "compare_dcgan", until=until), tutorial(data, images)]
-    quality.write_json("compare_dcgan", race.race(contenders, judge))
-    race.draw(contenders, judge.floor, quality.FOLDER / "compare_dcgan.png")
-    print(f"written to {quality.FOLDER / 'compare_dcgan.json'} and .png")
+    limit = epochs * data.steps(config) * config.batch_size  # images that the default command sees
+    networks = peers.dcgan()
+    sample = race.sampler(networks["generator"], peers.GAN_LATENTS)
+    step = peers.make_gan_step(**networks)
+    limits = {"limit": images, "stops": (MILESTONE,)}
+    contenders = [
+        race.script_contender(dcgan_mnist, config, "ours", NAME, data, evaluator, limit=limit),
+        race.image_contender("tutorial", NAME, data, peers.GAN_BATCH, step, networks, sample, evaluator, **limits),
+    ]
+    points = race.run(contenders)
+    race.draw(NAME, contenders, evaluator.floor)
+    results.publish(NAME, {"floor": evaluator.floor, "points": points}, section)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """deep_dream.py against TensorFlow's tutorial: the time of a step, and how far both get in equal time.
 
-Time: InceptionV3 with random weights, its layers mixed3 and mixed5, a picture of 500x375 pixels, float32. The step of
-the tutorial (https://www.tensorflow.org/tutorials/generative/deepdream) is built here from its description. TensorFlow
-reads the setting for oneDNN when it is imported, so each contender has a process of its own, and they take turns.
+Time: InceptionV3 with random weights, its layers mixed3 and mixed5, a picture of 500x375 pixels, float32. TensorFlow
+reads the setting for oneDNN at its import, so each contender has a process of its own, and they take turns.
 
-Activation: a network with trained weights, in one process. The tutorial's octaves, then deep_dream.py for as many
-seconds of processor time; measured is the chosen layers' mean activation in the two pictures, as they would be written.
+Activation: a network with trained weights, in one process. The tutorial dreams in its octaves, then deep_dream.py for
+the same processor time. The figure is the mean activation of the chosen layers on the two pictures as they would be
+written.
 
 Writes outputs/benchmarks/compare_deep_dream.json, and the pictures as compare_deep_dream.png.
 
@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,16 +24,71 @@ import tensorflow as tf
 from keras import layers
 
 import deep_dream
-from benchmarks import quality, workers
-from common import cli, devices, networks, photographs, pictures
+from benchmarks import peers, results, workers
+from blocks.feature_extraction import FeatureExtractor
+from common import cli, devices, photographs, pictures
 
+NAME = "compare_deep_dream"
 HEIGHT, WIDTH = 375, 500
 LAYERS = ("mixed3", "mixed5")
+EQUAL = 0.03  # relative difference of processor times that counts as none
 CONTENDERS = {  # name: which step, and whether with oneDNN; the tutorial's user has what TensorFlow chooses
     "ours": ("ours", "1"),
     "tutorial": ("tutorial", None),
     "tutorial with oneDNN": ("tutorial", "1"),
 }
+
+
+def section(result: dict) -> list[str]:
+    """Return the lines of docs/results.md."""
+    step, activation = result.get("step"), result.get("activation")
+    command = "benchmarks.compare_deep_dream"
+    if activation:
+        model = activation.get("model", activation["network"])
+        command += f" --model {model} --layers {','.join(activation['layers'])}"
+    lines = results.opening(
+        "deep_dream.py against TensorFlow's tutorial",
+        command,
+        f"On a photograph of {WIDTH}x{HEIGHT} pixels. The tutorial computes in float32, ours in the precision that "
+        "deep_dream.py chooses on this machine.",
+    )
+    return lines + (times_section(step) if step else []) + (activation_section(activation) if activation else [])
+
+
+def times_section(step: dict) -> list[str]:
+    """Return the lines on the time of a step."""
+    lines = results.paragraph(
+        f"A step with the layers {' and '.join(LAYERS)} of InceptionV3, with random weights; in turns, medians. The "
+        "ratios are to the tutorial's step as TensorFlow runs it by default on this processor; in brackets, the least "
+        "and the greatest of the turns."
+    )
+    columns = {
+        "": "{name}",
+        "ms": "{milliseconds:.0f}",
+        "ratio": "{ratio:.2f} ({least_ratio:.2f} to {greatest_ratio:.2f})",
+        "ms of processor time": "{processor_milliseconds:.0f}",
+        "its ratio": "{processor_ratio:.2f}",
+    }
+    rows = []
+    for name, it in step.items():
+        milliseconds = {"milliseconds": 1000 * it["seconds"], "processor_milliseconds": 1000 * it["processor_seconds"]}
+        rows.append({"name": name, **it, **milliseconds})
+    return ["", *lines, *results.table_of(rows, columns)]
+
+
+def activation_section(activation: dict) -> list[str]:
+    """Return the lines on how far both get in equal time."""
+    names, seconds = activation["layers"], activation["seconds"]
+    lines = results.paragraph(
+        f"With {activation['network']}, the mean activations of {' and '.join(names)} after equal processor time. "
+        f"The sum of ours is {activation['ratio']:.2f} times the tutorial's."
+    )
+    rows = []
+    for name, means in activation["activations"].items():
+        taken = f"{seconds[name]:.0f}" if name in seconds else ""
+        rows.append([name, taken, activation["steps"].get(name, ""), *(f"{mean:.4g}" for mean in means)])
+    lines += results.table(("", "seconds", "steps", *names), rows)
+    return ["", *lines, "", "![the photograph, the tutorial's dream, ours](compare_deep_dream.png)"]
 
 
 def photograph() -> np.ndarray:
@@ -41,26 +97,8 @@ def photograph() -> np.ndarray:
     return photographs.resize(image, HEIGHT, WIDTH, (35.0, 0.0, 605.0, 427.0))
 
 
-def tutorial_gradient(model):
-    """Return a function for the gradient of what the tutorial drives up: the sum of the layers' mean activations."""
-
-    def gradient_of(image):
-        with tf.GradientTape() as tape:
-            tape.watch(image)
-            activations = keras.tree.flatten(model(image[None]))
-            loss = tf.add_n([tf.reduce_mean(activation) for activation in activations])
-        return tape.gradient(loss, image)
-
-    return gradient_of
-
-
-def tutorial_update(image, gradient):
-    """Return the image after a step of 0.01 along its gradient, which is divided by its standard deviation."""
-    return tf.clip_by_value(image + 0.01 * gradient / (tf.math.reduce_std(gradient) + 1e-8), -1.0, 1.0)
-
-
 def inception() -> keras.Model:
-    """Return InceptionV3 with random weights, and statistics as after training."""
+    """Return InceptionV3 with random weights, and batch statistics like those after training."""
     keras.utils.set_random_seed(0)
     model = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(None, None, 3))
     random = np.random.default_rng(0)
@@ -77,29 +115,25 @@ def prepared(contender: str) -> Callable:
     if contender == "ours":
         config = deep_dream.Config()
         devices.setup(config)  # precision, as the script has it
-        step = deep_dream.make_gradient_ascent_step(
-            networks.features(model, list(LAYERS)),
-            lambda images: images,
-            dict.fromkeys(LAYERS, 1.0),
-            [],
-            [None] * len(LAYERS),
-            config,
-        )
-        return workers.timed(lambda: step(image, (3, 5)))
+        features, weights = FeatureExtractor(model, list(LAYERS)), dict.fromkeys(LAYERS, 1.0)
+        ascent_step = deep_dream.make_gradient_ascent_step(features, weights, [], [], config)
+        return workers.timed(lambda: ascent_step(image, (3, 5)))
 
-    gradient_of = tutorial_gradient(keras.Model(model.inputs, [model.get_layer(name).output for name in LAYERS]))
-    step = tf.function(lambda image: tutorial_update(image, gradient_of(image)))
-    state = [tf.constant(image)]
+    gradient_at = peers.make_dream_gradient(
+        keras.Model(model.inputs, [model.get_layer(name).output for name in LAYERS])
+    )
+    step = tf.function(lambda image: peers.dream_update(image, gradient_at(image)))
+    dreamt = [tf.constant(image)]
 
     def take() -> None:
-        state[0] = step(state[0])
-        state[0].numpy()  # wait for the step to end
+        dreamt[0] = step(dreamt[0])
+        dreamt[0].numpy()  # wait for the step to end
 
     return workers.timed(take)
 
 
 def time_steps(rounds: int, seconds: float) -> dict:
-    """Let all contenders take steps, in turns; return seconds a step, of the clock and of the processor."""
+    """Let all contenders take steps in turns; return the seconds per step, of the clock and of the processor."""
     crew = {}
     for name, (_, onednn) in CONTENDERS.items():
         environment = {"TF_ENABLE_ONEDNN_OPTS": onednn or _default_onednn()}
@@ -125,83 +159,71 @@ def time_steps(rounds: int, seconds: float) -> dict:
 
 
 def _default_onednn() -> str:
-    """What TensorFlow chooses by itself: oneDNN where the processor has AVX-512 and certain extensions of it."""
+    """Return TensorFlow's default: oneDNN where the processor has AVX-512 and certain extensions of it."""
     return "1" if devices.cpu_has("avx512_vnni") or devices.cpu_has("amx_tile") else "0"
 
 
-def tutorial_dream(image: np.ndarray, model, steps: int) -> np.ndarray:
-    """Return the tutorial's dream: octaves of 1.3^-2 to 1.3^2, tiles of up to 512 pixels, randomly rolled."""
-
-    gradient_of = tutorial_gradient(model)
-
-    @tf.function(input_signature=[tf.TensorSpec((None, None, 3)), tf.TensorSpec((2,), tf.int32)])
-    def step(image, shift):
-        rolled = tf.roll(image, shift, axis=(0, 1))
-        # One tile, the first, is all that it computes below 1024 pixels: the roll brings each part in there by chance.
-        part = gradient_of(rolled[:512, :512])
-        missing = tf.shape(image) - tf.shape(part)
-        gradient = tf.pad(part, tf.stack([tf.zeros_like(missing), missing], axis=-1))
-        return tutorial_update(image, tf.roll(gradient, -shift, axis=(0, 1)))
-
-    random, dreamt = np.random.default_rng(0), tf.constant(image)
-    for octave in range(-2, 3):
-        size = tf.cast(tf.constant(image.shape[:2], tf.float32) * 1.3**octave, tf.int32)
-        dreamt = tf.image.resize(dreamt, size)
-        for _ in cli.progress(range(steps), f"tutorial, octave {octave + 3} of 5"):
-            dreamt = step(dreamt, random.integers(-512, 513, 2).astype(np.int32))
-    return tf.image.resize(dreamt, image.shape[:2]).numpy()
-
-
 def compare_activations(path: str, chosen: str, steps: int) -> dict:
-    """Dream for equal times; return seconds, mean activations, and write the pictures side by side."""
+    """Dream for equal times; return seconds and mean activations, and write the pictures side by side."""
     image = photograph()
     config = deep_dream.Config(model=path, layers=chosen)
-    network = networks.load(config.model, config.input_range)
-    weights = networks.chosen_layers(chosen, network)
-    features = networks.features(network.model, list(weights))
+    network, _, weights = deep_dream.load_network(config)
+    features = FeatureExtractor(network.model, list(weights), network.prepare)
     original = keras.Model(network.model.inputs, [network.model.get_layer(name).output for name in weights])
 
     def means(image) -> list[float]:
         written = pictures.to_signed(pictures.from_signed(image))
-        return [float(tf.reduce_mean(it)) for it in deep_dream.activations_of(features, written[None])]
+        return [float(tf.reduce_mean(it)) for it in features(written[None])]
 
     start = time.process_time()
-    tutorial = tutorial_dream(image, original, steps)
-    seconds = {"tutorial": time.process_time() - start}
+    tutorial = peers.dream(image, original, steps)
+    tutorial_seconds = time.process_time() - start
 
-    step = deep_dream.make_gradient_ascent_step(features, network.prepare, weights, [], [None] * len(weights), config)
-    sizes = deep_dream.octave_sizes(HEIGHT, WIDTH, config, networks.size_test(features))
-    list(deep_dream.dream(image, step, sizes, 1, [0]))  # builds what is built once
-    ours_steps, seconds["ours"] = 5, np.inf
-    while abs(seconds["ours"] / seconds["tutorial"] - 1.0) > 0.03:  # a noisy machine may need several attempts
-        start = time.process_time()
-        *_, ours = deep_dream.dream(image, step, sizes, ours_steps, [0])
-        seconds["ours"], taken = time.process_time() - start, ours_steps
-        ours_steps = max(1, round(taken * seconds["tutorial"] / seconds["ours"]))
-        if ours_steps == taken:
-            break
-
+    ascent_step = deep_dream.make_gradient_ascent_step(features, weights, [], [], config)
+    sizes = deep_dream.octave_sizes(HEIGHT, WIDTH, config, features.accepts)
+    deep_dream.finished_dream(image, ascent_step, sizes, 1, [0])  # builds what is built once
+    ours, seconds, taken = dream_for(
+        tutorial_seconds, lambda steps: deep_dream.finished_dream(image, ascent_step, sizes, steps, [0])
+    )
     shown = [pictures.from_signed(it) for it in (image, tutorial, ours)]
-    pictures.save_png(quality.FOLDER / "compare_deep_dream.png", np.concatenate(shown, axis=1))
+    results.FOLDER.mkdir(parents=True, exist_ok=True)
+    pictures.save_png(results.FOLDER / f"{NAME}.png", np.concatenate(shown, axis=1))
     activations = {name: means(it) for name, it in (("photograph", image), ("tutorial", tutorial), ("ours", ours))}
     return {
         "network": network.name,
+        "model": Path(path).name,
         "layers": list(weights),
-        "seconds": seconds,
+        "seconds": {"tutorial": tutorial_seconds, "ours": seconds},
         "steps": {"tutorial": 5 * steps, "ours": len(sizes) * taken},
         "activations": activations,
         "ratio": sum(activations["ours"]) / sum(activations["tutorial"]),
     }
 
 
+def dream_for(wanted: float, dream: Callable[[int], np.ndarray]) -> tuple[np.ndarray, float, int]:
+    """Dream with the number of steps that takes `wanted` seconds of processor time; return dream, seconds and steps.
+
+    dream: takes the number of steps in each octave.
+    """
+    steps = 5
+    while True:  # a noisy machine may need several attempts
+        start = time.process_time()
+        dreamt = dream(steps)
+        seconds = time.process_time() - start
+        better = max(1, round(steps * wanted / seconds))
+        if abs(seconds / wanted - 1.0) <= EQUAL or better == steps:
+            return dreamt, seconds, steps
+        steps = better
+
+
 @cli.one_line_errors
 def main(argv=None):
-    """Measure, print, and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure, print and write the result."""
+    parser = results.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each; 0 for none (%(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a turn (%(default)s)")
-    parser.add_argument("--model", default="box", help="whose activations are compared (%(default)s)")
-    parser.add_argument("--layers", default="", help="of it; empty for those of deep_dream.py")
+    parser.add_argument("--model", default="bundled", help="whose activations are compared (%(default)s)")
+    parser.add_argument("--layers", default="", help="of the model; empty for those of deep_dream.py")
     parser.add_argument(
         "--octave_steps", type=int, default=100, help="the tutorial's, in each octave; 0 for none (%(default)s)"
     )
@@ -210,17 +232,13 @@ def main(argv=None):
     if arguments.work:
         workers.work(lambda: prepared(CONTENDERS[arguments.work][0]))
         return
-    path = quality.FOLDER / "compare_deep_dream.json"
-    result = json.loads(path.read_text()) if path.exists() else {}  # each part may be measured by itself
+    path = results.FOLDER / f"{NAME}.json"
+    result = json.loads(path.read_text()) if path.exists() else {}  # each part can be measured by itself
     if arguments.rounds:
         result["step"] = time_steps(arguments.rounds, arguments.seconds)
-    quality.FOLDER.mkdir(parents=True, exist_ok=True)
     if arguments.octave_steps:
         result["activation"] = compare_activations(arguments.model, arguments.layers, arguments.octave_steps)
-    for part in ("step", "activation"):
-        for name, value in result.get(part, {}).items():
-            print(f"{name:20} {value}")
-    quality.write_json("compare_deep_dream", result)
+    results.publish(NAME, result, section)
 
 
 if __name__ == "__main__":

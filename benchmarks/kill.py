@@ -1,11 +1,11 @@
-"""Kill a training at random moments, resume it each time, and see whether it ends as if nothing had happened.
+"""Kill a training at random moments, resume it each time, and check that it ends as if nothing had happened.
 
-A small dcgan_mnist.py run is trained once undisturbed. The same run is then killed with SIGKILL, which no process can
-catch, `--kills` times: while it starts, trains and saves. After each kill it is resumed, or started anew if the kill
-came before its folder was there. At the end its last checkpoint, its metrics (but for the times) and its grids of
-samples must equal those of the undisturbed run bit for bit.
+A small run of dcgan_mnist.py is trained once undisturbed. The same run is then killed `--kills` times with SIGKILL,
+which no process can catch: while it starts, trains and saves. After each kill it is resumed, or started again if its
+folder did not exist yet. At the end its checkpoints, its metrics (except times) and its grids of samples must equal
+those of the undisturbed run bit for bit.
 
-    python benchmarks/kill.py --kills 20
+    python -m benchmarks.kill --kills 20
 
 Prints a row for each kill and the verdict; exit status 1 if anything differs.
 """
@@ -38,7 +38,7 @@ TIMES = ("seconds", "images_per_second")
 
 
 def start(outputs: Path, epochs: int, resume: bool) -> subprocess.Popen:
-    """Start the training, or go on with it, in a process of its own."""
+    """Start the training, or resume it, in a process of its own."""
     words = [word for name, value in FLAGS.items() for word in (f"--{name}", str(value))]
     where = ["--resume", str(run_folder(outputs))] if resume else ["--output_dir", str(outputs), "--name", "run"]
     with (outputs / "log.txt").open("ab") as log:
@@ -47,16 +47,21 @@ def start(outputs: Path, epochs: int, resume: bool) -> subprocess.Popen:
 
 
 def run_folder(outputs: Path) -> Path:
-    """Return where the run lands."""
+    """Return the folder of the run."""
     return outputs / SCRIPT.stem / "run"
 
 
 def finish(outputs: Path, epochs: int, resume: bool) -> float:
-    """Train to the end; return how many seconds it took."""
+    """Train to the end; return the seconds it took."""
     begin = time.monotonic()
     if start(outputs, epochs, resume).wait() != 0:
-        raise SystemExit("the training failed:\n" + (outputs / "log.txt").read_text()[-2000:])
+        raise SystemExit(f"the training failed:\n{log_of(outputs)}")
     return time.monotonic() - begin
+
+
+def log_of(outputs: Path) -> str:
+    """Return the end of what the training printed."""
+    return (outputs / "log.txt").read_text()[-2000:]
 
 
 def last_step(outputs: Path) -> int:
@@ -70,7 +75,7 @@ def unfinished(outputs: Path) -> list[str]:
 
 
 def result(outputs: Path) -> dict[str, bytes]:
-    """Return, by name, all that has to be equal at the end."""
+    """Return, by name, everything that must be equal at the end."""
     folder = run_folder(outputs)
     found = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
     del found["curves.png"]  # drawn from the metrics
@@ -85,57 +90,8 @@ def result(outputs: Path) -> dict[str, bytes]:
     return found
 
 
-def main() -> int:
-    """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="how many times to kill it")
-    parser.add_argument("--epochs", type=int, default=24, help="length of the run; an epoch has 93 steps")
-    parser.add_argument("--seed", type=int, default=0, help="where the random moments come from")
-    options = parser.parse_args()
-    moments = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as temporary:
-        undisturbed, killed = Path(temporary, "undisturbed"), Path(temporary, "killed")
-        undisturbed.mkdir()
-        killed.mkdir()
-        seconds = finish(undisturbed, options.epochs, resume=False)
-        print(f"undisturbed: {last_step(undisturbed)} steps in {seconds:.0f} seconds", flush=True)
-        startup = measure_startup(Path(temporary))
-        print(f"a start takes {startup:.1f} seconds up to its first checkpoint\n", flush=True)
-        print("kill  after  checkpoint before  at the kill  what was going on", flush=True)
-        for number in range(1, options.kills + 1):
-            resume, before = run_folder(killed).exists(), last_step(killed)
-            # The first kill and a fifth of the others come while it starts; the rest spread over the steps left.
-            early = number == 1 or moments.random() < 0.2
-            ahead = moments.uniform(0, 1.5) * (last_step(undisturbed) - before) / (options.kills - number + 1)
-            target = min(before + ahead, last_step(undisturbed) - 200)
-            begin = time.monotonic()
-            process = start(killed, options.epochs, resume)
-            if early:
-                time.sleep(moments.uniform(0, startup))
-            else:
-                while process.poll() is None and last_step(killed) <= target:
-                    time.sleep(0.005)
-                time.sleep(moments.uniform(0, 0.2))
-            process.kill()
-            if process.wait() != -signal.SIGKILL:
-                raise SystemExit("the training ended by itself:\n" + (killed / "log.txt").read_text()[-2000:])
-            after, half = last_step(killed), unfinished(killed)
-            doing = f"writing {half[0]}" if half else "training" if after > before else "starting"
-            seconds = time.monotonic() - begin
-            print(f"{number:>4}  {seconds:>4.1f}s  {before:>17}  {after:>11}  {doing}", flush=True)
-        finish(killed, options.epochs, resume=run_folder(killed).exists())
-        want, got = result(undisturbed), result(killed)
-        different = sorted(name for name in want.keys() | got.keys() if want.get(name) != got.get(name))
-        left = unfinished(killed)
-    print(f"\n{len(want)} arrays, rows and pictures compared after {options.kills} kills: ", end="")
-    print(f"{len(different)} differ: {', '.join(different[:5])}" if different else "all equal, bit for bit")
-    if left:
-        print(f"left behind: {', '.join(left)}")
-    return 1 if different or left else 0
-
-
 def measure_startup(temporary: Path) -> float:
-    """Return the seconds from the start of a training to its first checkpoint, with all of TensorFlow in memory."""
+    """Return the seconds from the start of a training to its first checkpoint, with TensorFlow's files cached."""
     outputs = temporary / "startup"
     outputs.mkdir()
     begin = time.monotonic()
@@ -145,6 +101,63 @@ def measure_startup(temporary: Path) -> float:
     process.kill()
     process.wait()
     return time.monotonic() - begin
+
+
+def kill_once(
+    outputs: Path, epochs: int, delay: float | None, target: float, moments: random.Random
+) -> tuple[int, str]:
+    """Start or resume the training and kill it; return its last saved step and what it was doing.
+
+    delay: seconds after which to kill it; None to wait until it has saved a step beyond `target`.
+    """
+    before = last_step(outputs)
+    process = start(outputs, epochs, resume=run_folder(outputs).exists())
+    if delay is None:
+        while process.poll() is None and last_step(outputs) <= target:
+            time.sleep(0.005)
+        delay = moments.uniform(0, 0.2)
+    time.sleep(delay)
+    process.kill()
+    if process.wait() != -signal.SIGKILL:
+        raise SystemExit(f"the training ended by itself:\n{log_of(outputs)}")
+    after, half = last_step(outputs), unfinished(outputs)
+    return after, f"writing {half[0]}" if half else "training" if after > before else "starting"
+
+
+def main() -> int:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="how many times to kill it (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=24, help="length of the run, 93 steps each (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="start of the random moments (%(default)s)")
+    options = parser.parse_args()
+    moments = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        undisturbed, killed = Path(temporary, "undisturbed"), Path(temporary, "killed")
+        undisturbed.mkdir()
+        killed.mkdir()
+        seconds = finish(undisturbed, options.epochs, resume=False)
+        last = last_step(undisturbed)
+        print(f"undisturbed: {last} steps in {seconds:.0f} seconds", flush=True)
+        startup = measure_startup(Path(temporary))
+        print(f"a start takes {startup:.1f} seconds up to its first checkpoint\n", flush=True)
+        print("kill  after  checkpoint before  at the kill  state", flush=True)
+        for number in range(1, options.kills + 1):
+            # The first kill and a fifth of the others come during the start; the rest spread over the steps left.
+            before, is_early = last_step(killed), number == 1 or moments.random() < 0.2
+            ahead = moments.uniform(0, 1.5) * (last - before) / (options.kills - number + 1)
+            delay = moments.uniform(0, startup) if is_early else None
+            begin = time.monotonic()
+            after, state = kill_once(killed, options.epochs, delay, min(before + ahead, last - 200), moments)
+            print(f"{number:>4}  {time.monotonic() - begin:>4.1f}s  {before:>17}  {after:>11}  {state}", flush=True)
+        finish(killed, options.epochs, resume=run_folder(killed).exists())
+        want, got, left = result(undisturbed), result(killed), unfinished(killed)
+    different = sorted(name for name in want.keys() | got.keys() if want.get(name) != got.get(name))
+    print(f"\n{len(want)} arrays, rows and pictures compared after {options.kills} kills: ", end="")
+    print(f"{len(different)} differ: {', '.join(different[:5])}" if different else "all equal, bit for bit")
+    if left:
+        print(f"left behind: {', '.join(left)}")
+    return 1 if different or left else 0
 
 
 if __name__ == "__main__":

@@ -1,152 +1,236 @@
-"""Networks that train side by side in one process, in turns of a few seconds, each on a clock of its own.
+"""Networks that train in turns of a few seconds, each on a clock of its own, so that a noisy machine slows all alike.
 
-So a noisy machine is noisy for all of them. A race may be interrupted, and goes on where it was: delete its folder in
-outputs/benchmarks/ after changing a setting.
+A race may be interrupted; started again, it continues. After changing a setting, delete its folder in
+outputs/benchmarks/.
 """
 
 import dataclasses
 import json
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import quality
-from common import checkpoints, datasets, files
+from benchmarks import results
+from common import checkpoints, datasets, devices, latent_space, pictures
+from evaluation.frechet_distance import Evaluator
 
 TURN_SECONDS = 5.0
-SHOWN = 10  # images in the plot for each contender and time
+COMPARED = 10_000  # generated images in each measurement
+SHOWN = 10  # images in the plot, for each contender and time
 SHOWN_AT = (30, 60, 120, 300, 600, 1800, 3600)  # seconds
+
+
+def evenly_in_log_time(last: float) -> float:
+    """Return when to measure after `last` seconds: 40 % later, but 5 to 600 seconds, and at the times SHOWN_AT."""
+    next_shown = min((second for second in SHOWN_AT if second > last), default=np.inf)
+    return min(last + min(max(0.4 * last, TURN_SECONDS), 600.0), next_shown)
 
 
 @dataclasses.dataclass
 class Contender:
-    """A network in training, with its clock.
+    """A network in training, with a clock of its own, which stands still while another one trains or is measured."""
 
-    folder: the race's, below outputs/benchmarks/. step: trains on uint8 images, labels and the step's number, and
-    returns losses by name. sample: makes so many images, uint8. saved: all that its checkpoint must hold.
-    further_figures: measures what is noted beside the distance. until, until_seconds: images or seconds after which it
-    has arrived. stops: numbers of images at which it is measured in any case.
-    """
-
-    name: str
-    folder: str
-    data: datasets.Images
-    batch_size: int
-    step: Callable
-    sample: Callable[[int], np.ndarray]
-    saved: dict
-    further_figures: Callable[[], dict[str, float]] = dict
-    until: float = np.inf
-    until_seconds: float = np.inf
-    stops: tuple[int, ...] = ()
+    name: str  # unique in its race
+    folder: Path  # the race's, in which checkpoints are kept
+    step: Callable[[int, float], None]  # trains once, given the step's number and the elapsed part of seconds_limit
+    step_size: int  # examples in a step
+    figures: Callable[[], dict[str, float]]  # measures, and returns the figures by name
+    saved: dict  # what is trained, as for checkpoints.save
+    dump: Callable[[], dict[str, np.ndarray]] = dict  # returns further state, under names that begin with more_
+    load: Callable[[dict[str, np.ndarray]], None] = lambda arrays: None  # restores it
+    sample: Callable[[int], np.ndarray] | None = None  # draws N images for the plot
+    unit: str = "images"  # or characters
+    limit: float = np.inf  # examples after which it is finished
+    seconds_limit: float = np.inf  # seconds of training after which it is finished
+    stops: tuple[int, ...] = ()  # numbers of examples at which it is measured in any case
+    next_measurement: Callable[[float], float] = evenly_in_log_time  # maps the seconds of one measurement to the next's
 
     def __post_init__(self):
-        """Go on from the newest checkpoint, if there is one."""
-        self.steps = tf.Variable(0, dtype=tf.int64)
-        self.saved = {**self.saved, "steps": self.steps}
-        self._checkpoints = quality.FOLDER / self.folder / self.name.replace(" ", "_")
+        """Restore the newest checkpoint, if there is one."""
+        self._checkpoints = self.folder / self.name.replace(" ", "_")
         self._checkpoints.mkdir(parents=True, exist_ok=True)
-        kept = checkpoints.restore(self._checkpoints, self.saved)
-        self.seconds = float(kept["seconds"]) if kept else 0.0
-        self.processor_seconds = float(kept["processor_seconds"]) if kept else 0.0
-        self.points = json.loads(str(kept["points"])) if kept else []
-        shown = zip(kept["shown_at"], kept["shown"], strict=True) if kept else ()
-        self.shown = {int(seconds): images for seconds, images in shown}
-        self._order = None
+        kept = checkpoints.restore(self._checkpoints, self.saved) or {}
+        self.steps = int(kept.get("steps", 0))
+        self.seconds = float(kept.get("seconds", 0.0))
+        self.processor_seconds = float(kept.get("processor_seconds", 0.0))
+        self.points = json.loads(str(kept.get("points", "[]")))
+        self.shown = dict(zip(map(int, kept.get("shown_at", ())), kept.get("shown", ()), strict=True))
+        if kept:
+            self.load({name: array for name, array in kept.items() if name.startswith("more_")})
 
     @property
-    def images(self) -> int:
-        """Real images seen so far."""
-        return int(self.steps.numpy()) * self.batch_size
+    def examples(self) -> int:
+        """Examples trained on so far, each as often as it was used."""
+        return self.steps * self.step_size
 
     @property
-    def has_arrived(self) -> bool:
-        """Whether it has seen all images that it should, or had all its time."""
-        return self.images >= self.until or self.seconds >= self.until_seconds
+    def is_finished(self) -> bool:
+        """Whether it has reached one of its limits."""
+        return self.examples >= self.limit or self.seconds >= self.seconds_limit
+
+    def turn(self, seconds: float) -> tuple[list[dict], bool]:
+        """Train for some seconds, and measure if it is time; return all measurements, and whether it is finished."""
+        if not self.is_finished:
+            self.train(min(seconds, self.seconds_limit - self.seconds))
+            last = self.points[-1]["seconds"] if self.points else 0.0
+            if self.is_finished or self.examples in self.stops or self.seconds >= self.next_measurement(last):
+                self.measure()
+        return self.points, self.is_finished
 
     def train(self, seconds: float) -> None:
-        """Train for some seconds of its clock, or until its next stop."""
-        per_epoch = len(self.data.images) // self.batch_size
-        until = min([stop for stop in self.stops if stop > self.images] + [self.until])
-        started, before = time.monotonic(), self.seconds
-        processor_started = time.process_time()
-        while self.seconds - before < seconds and self.images < until:
-            epoch, batch = divmod(int(self.steps.numpy()), per_epoch)
-            if batch == 0 or self._order is None:
-                self._order = np.random.default_rng([0, epoch]).permutation(len(self.data.images))
-            chosen = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            pixels, labels = tf.constant(self.data.images[chosen]), tf.constant(self.data.labels[chosen])
-            losses = self.step(pixels, labels, self.steps)
-            next(iter(losses.values())).numpy()  # wait for the step to end
-            self.steps.assign_add(1)
+        """Train for some seconds of its clock, but not beyond its next stop."""
+        until = min([stop for stop in self.stops if stop > self.examples] + [self.limit])
+        started, before, processor_started = time.monotonic(), self.seconds, time.process_time()
+        while self.seconds - before < seconds and self.examples < until:
+            self.step(self.steps, min(self.seconds / self.seconds_limit, 1.0))
+            self.steps += 1
             self.seconds = before + time.monotonic() - started
         self.processor_seconds += time.process_time() - processor_started
 
-    @property
-    def measure_is_due(self) -> bool:
-        """Whether to measure now: ever more rarely, as a plot over the logarithm of time needs it."""
-        last = self.points[-1]["seconds"] if self.points else 0.0
-        wait = min(max(0.4 * last, TURN_SECONDS), 600.0)
-        is_shown = any(last < second <= self.seconds for second in SHOWN_AT)
-        return self.has_arrived or is_shown or self.images in self.stops or self.seconds >= last + wait
-
-    def measure(self, judge: quality.Judge) -> None:
-        """Note the distance of 10,000 images, keep some for the plot, and save."""
-        images = self.sample(10_000)
-        point = {"contender": self.name, "seconds": round(self.seconds, 2), "images": self.images}
-        point |= {"processor_seconds": round(self.processor_seconds, 2), **judge.measure(images)}
-        point |= self.further_figures()
-        self.points.append(point)
-        print(
-            f"{self.name:24} {point['seconds']:8.1f} s  {point['images']:9,} images  "
-            f"distance {point['frechet_distance']:8.2f}  entropy {point['class_entropy']:.3f}",
-            flush=True,
-        )
+    def measure(self) -> None:
+        """Measure, print the figures, keep images for the plot, and save."""
+        figures = self.figures()
+        times = {"seconds": round(self.seconds, 2), "processor_seconds": round(self.processor_seconds, 2)}
+        self.points.append({"contender": self.name, self.unit: self.examples, **times, **figures})
+        shown = [f"{name.replace('_', ' ')} {it:.4g}" for name, it in figures.items() if isinstance(it, float)]
+        print(f"{self.name:32} {self.seconds:8.1f} s {self.examples:12,} {self.unit}  {'  '.join(shown)}", flush=True)
         for second in SHOWN_AT:
-            if self.seconds >= second and second not in self.shown:
-                self.shown[second] = images[:SHOWN]
+            if self.sample and self.seconds >= second and second not in self.shown:
+                self.shown[second] = self.sample(SHOWN)
         checkpoints.save(
             self._checkpoints,
-            int(self.steps.numpy()),
+            self.steps,
             self.saved,
+            steps=np.array(self.steps),
             seconds=np.array(self.seconds),
             processor_seconds=np.array(self.processor_seconds),
             points=np.array(json.dumps(self.points)),
             shown_at=np.array(list(self.shown)),
             shown=np.array(list(self.shown.values())),
+            **self.dump(),
         )
 
 
-def race(contenders: list[Contender], judge: quality.Judge) -> dict:
-    """Train all until they have arrived; return the measured points and the floor."""
-    print(f"training images against test images: {judge.floor:.3f}", flush=True)
-    while not all(contender.has_arrived for contender in contenders):
+class Batches:
+    """The batches of all epochs, by the number of the step."""
+
+    def __init__(self, data, config):
+        """data: `datasets.Images` or `text.Text`; config: has what their `batches` needs."""
+        self._data, self._config, self._batches, self._next = data, config, None, -1
+
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the two arrays of a batch, most quickly if it follows the last one."""
+        if step != self._next:
+            self._batches = self._from(step)
+        self._next = step + 1
+        return next(self._batches)
+
+    def _from(self, step: int):
+        epoch, first = divmod(step, self._data.steps(self._config))
+        while True:
+            yield from self._data.batches(self._config, epoch, first)
+            epoch, first = epoch + 1, 0
+
+
+def image_contender(
+    name: str,
+    race: str,
+    data: datasets.Images,
+    batch_size: int,
+    train_step: Callable,
+    saved: dict,
+    sample: Callable[[int], np.ndarray],
+    evaluator: Evaluator,
+    further_figures: Callable[[np.ndarray], dict[str, float]] = lambda images: {},
+    **limits,
+) -> Contender:
+    """Return a contender that learns to generate images, and whose Fréchet distance is measured.
+
+    race: the name of its folder in outputs/benchmarks/. train_step: takes images, labels and the number of the step,
+    and returns losses by name. sample: draws N images, always from the same latents. further_figures: measures more
+    on the images whose distance is measured. limits: further fields of the Contender.
+    """
+    batches = Batches(data, types.SimpleNamespace(batch_size=batch_size, seed=0))
+
+    def step(number: int, progress: float) -> None:
+        pixels, labels = batches(number)
+        losses = train_step(tf.constant(pixels), tf.constant(labels), tf.constant(number, tf.int64))
+        next(iter(losses.values())).numpy()  # wait for the step to end
+
+    def figures() -> dict[str, float]:
+        images = sample(COMPARED)
+        return {**evaluator.measure(images), **further_figures(images)}
+
+    return Contender(name, results.FOLDER / race, step, batch_size, figures, saved, sample=sample, **limits)
+
+
+def script_contender(
+    script: types.ModuleType,
+    config,
+    name: str,
+    race: str,
+    data: datasets.Images,
+    evaluator: Evaluator,
+    **limits,
+) -> Contender:
+    """Return the contender of a script, dcgan_mnist or gan_cifar10, without classes.
+
+    name, race, data, evaluator, limits: as for `image_contender`.
+    """
+    device = devices.setup(config)
+    networks = script.build(config, data.channels, classes=0)
+    train_step = device.compile(script.make_train_step(**networks, config=config, classes=0))
+    sample = sampler(networks["averaged_generator"], config.latent_dim)
+    return image_contender(name, race, data, config.batch_size, train_step, networks, sample, evaluator, **limits)
+
+
+def sampler(generator, latent_dim: int) -> Callable[[int], np.ndarray]:
+    """Return a function that draws N images, uint8, from a generator, always from the same normal latents."""
+
+    def sample(count: int) -> np.ndarray:
+        latents = latent_space.draw(count, latent_dim, seed=1)
+        return pictures.from_signed(devices.predict(generator, latents))
+
+    return sample
+
+
+def run(contenders: list[Contender]) -> list[dict]:
+    """Train all contenders in turns until they are finished, and return their measurements."""
+    while not all(contender.is_finished for contender in contenders):
         for contender in contenders:
-            if not contender.has_arrived:
-                contender.train(min(TURN_SECONDS, contender.until_seconds - contender.seconds))
-                if contender.measure_is_due:
-                    contender.measure(judge)
-    return {"floor": judge.floor, "points": [point for contender in contenders for point in contender.points]}
+            contender.turn(TURN_SECONDS)
+    return [point for contender in contenders for point in contender.points]
 
 
-def draw(contenders: list[Contender], floor: float, path: Path) -> None:
-    """Draw the distances over minutes, and images of all at equal minutes."""
+def plot(axes: Axes, points: list[dict], figure: str, titles: dict[str, str] | None = None) -> None:
+    """Draw a figure of all contenders over the minutes of their training.
+
+    titles: names for the legend, by contender, where they differ from the contender's own.
+    """
+    for name in dict.fromkeys(point["contender"] for point in points):
+        own = [point for point in points if point["contender"] == name and point["seconds"] > 0]
+        minutes = [point["seconds"] / 60 for point in own]
+        axes.plot(minutes, [point[figure] for point in own], ".-", label=(titles or {}).get(name, name))
+    axes.set(xlabel="minutes of training")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+
+
+def draw(name: str, contenders: list[Contender], floor: float) -> None:
+    """Draw the Fréchet distances over minutes, and images of all contenders at equal times."""
     times = [second for second in SHOWN_AT if any(second in contender.shown for contender in contenders)]
     figure = Figure(figsize=(10, 4 + 0.5 * len(times)), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[4, 0.55 * len(times) or 0.01])
     axes = upper.subplots()
-    for contender in contenders:
-        points = [point for point in contender.points if point["seconds"] > 0]
-        minutes = [point["seconds"] / 60 for point in points]
-        axes.loglog(minutes, [point["frechet_distance"] for point in points], ".-", label=contender.name)
+    axes.set(xscale="log", yscale="log", ylabel="Fréchet distance")
     axes.axhline(floor, color="grey", linestyle=":", label="real training images")
-    axes.set(xlabel="minutes of training", ylabel="Fréchet distance")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
+    plot(axes, [point for contender in contenders for point in contender.points], "frechet_distance")
     cells = lower.subplots(len(times), len(contenders), squeeze=False) if times else ()
     for row, second in zip(cells, times, strict=True):
         for cell, contender in zip(row, contenders, strict=True):
@@ -154,5 +238,4 @@ def draw(contenders: list[Contender], floor: float, path: Path) -> None:
             if second in contender.shown:
                 cell.set_title(f"{contender.name}, {second / 60:g} min", fontsize=8, loc="left", pad=2)
                 cell.imshow(np.hstack(contender.shown[second]).squeeze(), cmap="gray", aspect="equal")
-    with files.whole(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    results.save_figure(name, figure)

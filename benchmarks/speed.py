@@ -1,13 +1,12 @@
 """How fast does dcgan_mnist.py train? Images a second, beside the same network trained in the plainest way.
 
-Plain means: float32, without XLA, one tf.function a step. Both run in this process, in turns of a few seconds, so that
-a noisy machine is noisy for both; quote the ratio rather than the times. Then the script is run as its user would, to
-see its peak memory and how soon there is a picture.
+Plain means float32, without XLA, one tf.function a step. Both run in this process, in turns of a few seconds, so that a
+noisy machine slows both; quote the ratio rather than the rates. Then the script is run as a user would, which shows its
+peak memory and how soon there is a picture. Writes outputs/benchmarks/speed.json and after_60_seconds.png.
 
     python -m benchmarks.speed
 """
 
-import argparse
 import dataclasses
 import shutil
 import subprocess
@@ -20,12 +19,32 @@ import numpy as np
 import tensorflow as tf
 
 import dcgan_mnist
-from benchmarks import quality
+from benchmarks import results, workers
 from common import checkpoints, cli, devices
 
+NAME = "speed"
 
-def stepper(config: dcgan_mnist.Config, pixels, labels):
-    """Return a function that trains one step on the same batch, and the device's description."""
+
+def section(result: dict) -> list[str]:
+    """Return the lines of docs/results.md."""
+    ratio, rates = result["ratio"], result["images_per_second"]
+    lines = results.opening(
+        "Speed of dcgan_mnist.py",
+        "benchmarks.speed",
+        "The same network and batch, trained in turns in one process; medians.",
+    )
+    rows = [("dcgan_mnist.py", f"{rates['ours']:,.0f}", result["ours"])]
+    rows.append(("plain steps in float32", f"{rates['plain']:,.0f}", result["plain"]))
+    lines += results.table(("", "images a second", "device"), rows)
+    text = f"Ratio: {ratio['median']:.2f} (median; {ratio['min']:.2f} to {ratio['max']:.2f} over the turns). "
+    text += f"Peak memory of the script's process: {result['peak_megabytes']:,.0f} MB. Its first grid was on disk "
+    text += f"{result['first_grid_seconds']:.1f} s after the command's start. After 60 s the newest grid was that of "
+    text += f"step {result['steps_after_60_seconds']}:"
+    return [*lines, "", *results.paragraph(text), "", "![after 60 seconds](after_60_seconds.png)"]
+
+
+def training(config: dcgan_mnist.Config, pixels, labels):
+    """Return what trains in turns, as `workers.timed` does, always on the same batch, and the device's description."""
     device = devices.setup(config)
     networks = dcgan_mnist.build(config, 1, 0)
     step = device.compile(dcgan_mnist.make_train_step(**networks, config=config, classes=0))
@@ -36,17 +55,7 @@ def stepper(config: dcgan_mnist.Config, pixels, labels):
         number.assign_add(1)
         return losses["generator_loss"].numpy()  # wait for the step to end
 
-    train(), train()  # build and warm up while this precision is set
-    return train, device.description
-
-
-def images_per_second(train, batch_size: int, seconds: float) -> float:
-    """Measure for about `seconds`."""
-    steps, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        train()
-        steps += 1
-    return steps * batch_size / (time.perf_counter() - start)
+    return workers.timed(train), device.description
 
 
 def run_as_user() -> dict:
@@ -66,7 +75,8 @@ def run_as_user() -> dict:
         first_grid = time.monotonic() - start
         time.sleep(max(60 - first_grid, 0))
         newest = max(samples.glob("step_*.png"))
-        shutil.copy(newest, quality.FOLDER / "after_60_seconds.png")
+        results.FOLDER.mkdir(parents=True, exist_ok=True)
+        shutil.copy(newest, results.FOLDER / "after_60_seconds.png")
         if process.wait() != 0:
             raise SystemExit("dcgan_mnist.py failed")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
@@ -76,25 +86,19 @@ def run_as_user() -> dict:
 
 @cli.one_line_errors
 def main(argv=None):
-    """Measure, print a table, and write outputs/benchmarks/speed.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure, print and write the result."""
+    parser = results.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=4, help="of a turn (%(default)s)")
     arguments = parser.parse_args(argv)
     config = dcgan_mnist.Config()
     plain = dataclasses.replace(config, precision="float32", jit="off", strategy="one_device")
-    generator = np.random.default_rng(0)
-    pixels = tf.constant(generator.integers(0, 256, (config.batch_size, 28, 28, 1), np.uint8))
+    random = np.random.default_rng(0)
+    pixels = tf.constant(random.integers(0, 256, (config.batch_size, 28, 28, 1), np.uint8))
     labels = tf.zeros(config.batch_size, tf.int32)
-
-    ours, description = stepper(config, pixels, labels)
-    plainest, plain_description = stepper(plain, pixels, labels)
-    rates = np.array(
-        [
-            [images_per_second(train, config.batch_size, arguments.seconds) for train in (ours, plainest)]
-            for _ in range(arguments.rounds)
-        ]
-    )
+    (train, description), (train_plainly, plain_description) = (training(it, pixels, labels) for it in (config, plain))
+    turns = [[turn(arguments.seconds)[0] for turn in (train, train_plainly)] for _ in range(arguments.rounds)]
+    rates = config.batch_size / np.array(turns)  # (rounds, 2)
     ratios = rates[:, 0] / rates[:, 1]
     result = {
         "ours": description,
@@ -104,14 +108,7 @@ def main(argv=None):
         "ratio": {"min": ratios.min(), "median": np.median(ratios), "max": ratios.max()},
         **run_as_user(),
     }
-    print(f"{'':6}{'images/s, median':>18}   device")
-    for name in ("ours", "plain"):
-        print(f"{name:6}{result['images_per_second'][name]:18,.0f}   {result[name]}")
-    print("ratio of each round: " + ", ".join(f"{name} {value:.2f}" for name, value in result["ratio"].items()))
-    print(f"first grid {result['first_grid_seconds']:.1f} s after the command's start")
-    print(f"newest grid after 60 s: that of step {result['steps_after_60_seconds']}")
-    print(f"peak memory of the script's process: {result['peak_megabytes']:,.0f} MB")
-    quality.write_json("speed", result)
+    results.publish(NAME, result, section)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
 """What do losses, tricks and convolution do to vanilla_gan.py? Fréchet distance after equal numbers of images.
 
-Every variant trains on MNIST as often as there are seeds, one after the other. Writes
-outputs/benchmarks/tricks_vanilla.json; may be interrupted, and goes on with what is missing.
+Every variant trains on MNIST with several seeds, one after the other. May be interrupted; started again, it continues.
+Writes outputs/benchmarks/tricks_vanilla.json.
 
     python -m benchmarks.tricks_vanilla --images 256000 --seeds 3
 """
 
-import argparse
 import dataclasses
 
 import numpy as np
 
 import vanilla_gan
-from benchmarks import quality
-from benchmarks.race import Contender
+from benchmarks import quality, race, results
 from common import cli, datasets, devices, latent_space
+from evaluation import parzen
+from evaluation.frechet_distance import Evaluator
 
+NAME = "tricks_vanilla"
 VARIANTS = {
     "default": {},
     "no gradient penalty": {"gradient_penalty": 0.0},
@@ -32,48 +33,79 @@ VARIANTS = {
 }
 
 
-def contender(data: datasets.Images, test: datasets.Images, name: str, seed: int, until: int) -> Contender:
-    """Return vanilla_gan.py with a variant's settings and a seed, to be trained on so many images.
+def section(result: dict) -> list[str]:
+    """Return the lines of docs/results.md."""
+    first = [row for row in result["rows"] if row["variant"] == result["rows"][0]["variant"]]
+    lines = results.opening(
+        "What losses, tricks and convolution do in vanilla_gan.py",
+        "benchmarks.tricks_vanilla",
+        f"Each variant trains on {first[0]['images']:,} images, with each of {len(first)} seeds. The table has the "
+        "mean and the standard deviation over seeds of the Fréchet distance, of the log-likelihood of the test images "
+        "under Parzen windows, and of the entropy of classes, which is at most log 10 = 2.303.",
+    )
+    rows = []
+    for name in dict.fromkeys(row["variant"] for row in result["rows"]):
+        own, cells = [row for row in result["rows"] if row["variant"] == name], [name]
+        for figure, form in (("frechet_distance", ".1f"), ("log_likelihood", ".0f"), ("class_entropy", ".2f")):
+            values = [row[figure] for row in own]
+            cells.append(f"{np.mean(values):{form}} ± {np.std(values, ddof=1):{form}}")
+        rows.append([*cells, f"{np.mean([row['seconds'] for row in own]):.0f}"])
+    headings = ("variant", "Fréchet distance", "log-likelihood, nats", "entropy of classes", "seconds")
+    return lines + results.table(headings, rows)
 
-    test: the images whose log-likelihood is noted.
+
+def contender(
+    data: datasets.Images, test: datasets.Images, evaluator: Evaluator, name: str, seed: int, images: int
+) -> race.Contender:
+    """Return vanilla_gan.py with a variant's settings and a seed, to be trained on this number of images.
+
+    test: the images whose log-likelihood is measured.
     """
     config = dataclasses.replace(vanilla_gan.Config(), seed=seed, **VARIANTS[name])
     device = devices.setup(config)
-    state = vanilla_gan.build(config, data.channels)
-    train_step = device.compile(vanilla_gan.make_train_step(**state, config=config))
+    networks = vanilla_gan.build(config, data.channels)
+    train_step = device.compile(vanilla_gan.make_train_step(**networks, config=config))
 
     def sample(count: int) -> np.ndarray:
         normal = latent_space.draw(count, config.latent_dim, seed=1)
-        return vanilla_gan.sample(state["averaged_generator"], normal, config.latents)
+        return vanilla_gan.sample(networks["averaged_generator"], normal, config.latents)
 
     def step(pixels, labels, number) -> dict:
         return train_step(pixels, number)
 
-    def log_likelihood() -> dict[str, float]:
-        return {"log_likelihood": vanilla_gan.evaluation(sample(10_000), test)["log_likelihood"]}
+    def log_likelihood(samples: np.ndarray) -> dict[str, float]:
+        return {"log_likelihood": parzen.log_likelihood(samples, test.images)["log_likelihood"]}
 
-    folder, ends = "tricks_vanilla", {"until": until}
-    return Contender(f"{name} {seed}", folder, data, config.batch_size, step, sample, state, log_likelihood, **ends)
+    return race.image_contender(
+        f"{name} {seed}",
+        NAME,
+        data,
+        config.batch_size,
+        step,
+        networks,
+        sample,
+        evaluator,
+        log_likelihood,
+        limit=images,
+        next_measurement=lambda last: np.inf,
+    )
 
 
 @cli.one_line_errors
 def main(argv=None):
     """Train all variants with all seeds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=256_000, help="that each sees (%(default)s)")
+    parser = results.parser(__doc__)
+    parser.add_argument("--images", type=int, default=256_000, help="that each is trained on (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="for each variant (%(default)s)")
     arguments = parser.parse_args(argv)
-    judge = quality.Judge()
-    data, test = datasets.load("mnist", 28), datasets.load("mnist", 28, "test")
+    data, test = (datasets.load("mnist", 28, split) for split in ("train", "test"))
+    evaluator = quality.evaluator(data, test)
     rows = []
     for name in VARIANTS:
         for seed in range(arguments.seeds):
-            it = contender(data, test, name, seed, arguments.images)
-            if not it.has_arrived:
-                it.train(np.inf)
-                it.measure(judge)
-            rows.append({"variant": name, "seed": seed, **it.points[-1]})
-    quality.write_json("tricks_vanilla", {"floor": judge.floor, "rows": rows})
+            points, _ = contender(data, test, evaluator, name, seed, arguments.images).turn(np.inf)
+            rows.append({"variant": name, "seed": seed, **points[-1]})
+    results.publish(NAME, {"floor": evaluator.floor, "rows": rows}, section)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Contenders in processes of their own, which take turns: for settings that TensorFlow reads only when it starts.
+"""Contenders in processes of their own that take turns, for settings that TensorFlow reads only when it starts.
 
-A benchmark starts itself once more for each contender, with `--work NAME`. They talk in lines of JSON.
+A benchmark starts itself again for each contender, with `--work NAME`. The processes exchange lines of JSON.
 """
 
 import contextlib
@@ -15,12 +15,14 @@ from collections.abc import Callable
 class Worker:
     """The other process, as the benchmark sees it.
 
-    command: of Python, without --work. environment: variables to be set.
-    failure: why it cannot take part, in a line; "" if it can.
+    failure: one line that says why it cannot take part; "" if it can.
     """
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str] | None = None):
-        """Start it, and wait until it is ready."""
+        """Start it, and wait until it is ready.
+
+        command: arguments of Python, without --work. environment: variables to set.
+        """
         variables = {**os.environ, **(environment or {})}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen([sys.executable, *command, "--work", name], env=variables, **pipes)
@@ -28,7 +30,7 @@ class Worker:
         self.failure = json.loads(answer) if answer else "its process ended"
 
     def turn(self, seconds: float):
-        """Let it work for so many seconds, and return its answer. Raises SystemExit if it cannot."""
+        """Let it work for this number of seconds, and return its answer. Raises SystemExit if it cannot."""
         if self.failure:
             raise SystemExit(f"{' '.join(self._process.args)}: {self.failure}")
         print(json.dumps(seconds), file=self._process.stdin, flush=True)
@@ -38,13 +40,13 @@ class Worker:
         return json.loads(answer)
 
     def end(self) -> None:
-        """Send it home."""
+        """End the process, which waits for its next turn."""
         self._process.stdin.close()
         self._process.wait()
 
 
 def work(prepare: Callable[[], Callable[[float], object]]) -> None:
-    """Be the other process: prepare, and for each line of standard input take a turn of as many seconds.
+    """Be the other process: prepare, then take a turn for each line of standard input, which holds its seconds.
 
     prepare: returns the function that takes a turn and returns an answer for JSON; a RuntimeError in it is a failure.
     """
@@ -61,9 +63,9 @@ def work(prepare: Callable[[], Callable[[float], object]]) -> None:
 
 
 def timed(step: Callable) -> Callable[[float], tuple[float, float]]:
-    """Take a step twice, which builds what is built once; return a function that takes steps for so many seconds.
+    """Take two steps, which build what is built once; return a function that takes steps for a number of seconds.
 
-    It returns seconds a step, of the clock and of the processor.
+    It returns the seconds per step, of the clock and of the processor.
     """
     step(), step()
 

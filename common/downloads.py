@@ -1,4 +1,4 @@
-"""Fetch a file once: checked, within a time limit, never half, and going on where the last try stopped."""
+"""Download a file once: verified, within a time limit, complete or not at all, resuming an interrupted attempt."""
 
 import contextlib
 import dataclasses
@@ -17,18 +17,18 @@ from typing import BinaryIO
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from common.cli import UserError
+from common.errors import UserError
 from common.files import growing, partial, put_in_place
 
 TRIES = 3
-SILENCE_SECONDS = 10.0  # a server that sends nothing for so long is given up
-TOTAL_SECONDS = 600.0  # as is a download that takes longer, all tries together
+SILENCE_SECONDS = 10.0  # how long to wait for a server that sends nothing
+TOTAL_SECONDS = 600.0  # time limit of a download, all attempts together
 CHUNK_BYTES = 1 << 18
-ALGORITHMS = {32: "MD5", 64: "SHA-256"}  # of a digest with so many hexadecimal digits
+ALGORITHMS = {32: "MD5", 64: "SHA-256"}  # by the number of hexadecimal digits of their digests
 
 
 class _Failed(Exception):
-    """What went wrong in one try, and whether there is any use in another."""
+    """An attempt failed; final: another one would fail, too."""
 
     def __init__(self, reason: str, final: bool = False):
         super().__init__(reason)
@@ -36,19 +36,19 @@ class _Failed(Exception):
 
 
 def keras_cache(kind: str) -> Path:
-    """Return the folder where Keras keeps what it downloads, of this kind: "datasets" or "models"."""
+    """Return the folder in which Keras keeps its downloads; kind: "datasets" or "models"."""
     home = os.environ.get("KERAS_HOME") or "~/.keras"
     return Path(os.path.expanduser(home), kind)  # noqa: PTH111 - as Keras; Path.expanduser raises for unknown users
 
 
 def fault(path: Path, digest: str | int) -> str:
-    """Say in a few words why the file at `path` is not the expected one, "" if it is; `digest` as for `fetch`."""
+    """Return why the file at `path` is not the expected one, "" if it is; `digest` as for `fetch`."""
     try:
         if isinstance(digest, int):
             size = path.stat().st_size
             return "" if size == digest else f"{size:,} bytes, not {digest:,}"
         name = ALGORITHMS[len(digest)]
-        with path.open("rb") as file:  # not for security: else systems in FIPS mode refuse MD5
+        with path.open("rb") as file:  # systems in FIPS mode allow MD5 only if it is not for security
             algorithm = hashlib.new(name.replace("-", ""), usedforsecurity=False)
             found = hashlib.file_digest(file, lambda: algorithm).hexdigest()
         return "" if found == digest else f"{name} {found[:16]}…, not {digest[:16]}…"
@@ -57,13 +57,12 @@ def fault(path: Path, digest: str | int) -> str:
 
 
 def fetch(url: str, path: Path, digest: str | int, seconds: float = TOTAL_SECONDS) -> None:
-    """Download `url` to `path`, which appears only when all of it has come and is what was expected.
+    """Download `url` to `path`, in at most three attempts; `path` appears only when it is complete and verified.
 
-    digest: MD5 or SHA-256 in hexadecimal, told apart by their lengths; where none is published, the size in bytes.
-        A size cannot tell whether parts fit together, so that each try then starts from the beginning.
-    seconds: how long it may take: all tries, and waiting for another process that downloads the same file.
-
-    Tries three times. Raises UserError that says what went wrong the last time.
+    digest: MD5 or SHA-256 in hexadecimal, distinguished by their lengths; where none is published, the size in bytes.
+        A size cannot verify that parts belong together; each attempt then starts from the beginning.
+    seconds: time limit of all attempts, including the time for which another process downloads the same file.
+    Raises UserError with the reason why the last attempt failed.
     """
     download = _Download(url, path, digest, seconds, time.monotonic() + seconds)
     with growing(path, seconds, keep=download.in_parts) as file:
@@ -81,9 +80,9 @@ def fetch(url: str, path: Path, digest: str | int, seconds: float = TOTAL_SECOND
 
 
 def copy(source: Path, path: Path, digest: str | int) -> None:
-    """Copy the file `source` to `path`, which appears only when it is whole and what was expected, as for `fetch`.
+    """Copy the file `source` to `path`, which appears only when it is complete and verified; `digest` as for `fetch`.
 
-    Raises UserError if `source` is not what was expected or cannot be copied.
+    Raises UserError if `source` is not the expected file or cannot be copied.
     """
     if wrong := fault(source, digest):
         raise UserError(f"{source} is not the expected file ({wrong})")
@@ -98,7 +97,7 @@ def copy(source: Path, path: Path, digest: str | int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Download:
-    """What the steps of a download need to know."""
+    """One download: the arguments of `fetch`, and the time at which it is given up."""
 
     url: str
     path: Path
@@ -111,14 +110,14 @@ class _Download:
         return isinstance(self.digest, str)
 
     def receive(self, file: BinaryIO) -> None:
-        """Append what is still missing to `file`. Raises _Failed, or UserError if that is not what was expected."""
+        """Append the missing bytes to `file`. Raises _Failed, or UserError if the file is not the expected one."""
         response, start = self.request(file.seek(0, os.SEEK_END) if self.in_parts else 0)
         with response:
             file.truncate(start)
             total = response.headers.get("Content-Range", "").rpartition("/")[2]
             length = int(total) if total.isdecimal() else start + (response.length or 0)
             may_be_cut = not total.isdecimal() and response.length is None and not response.chunked
-            narrow = Column(max_width=30, no_wrap=True, overflow="ellipsis")  # or long names leave the bar no room
+            narrow = Column(max_width=30, no_wrap=True, overflow="ellipsis")  # long names must leave room for the bar
             name = TextColumn(f"downloading {self.path.name}", table_column=narrow)
             columns = name, BarColumn(), DownloadColumn(), TimeRemainingColumn()
             with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
@@ -133,14 +132,14 @@ class _Download:
         if received < length:
             raise _Failed(f"it ended after {received:,} of {length:,} bytes")
         if may_be_cut:  # a lost connection looks like the end
-            raise _Failed(f"it ended after {received:,} bytes, and how many there are the server did not say")
+            raise _Failed(f"it ended after {received:,} bytes, and the server did not say how many there are")
         file.truncate(0)
         if not start:
-            raise UserError(f"{self.url} has not the expected contents ({wrong})")
-        self.receive(file)  # perhaps its parts are those of two files: once more, in one
+            raise UserError(f"{self.url} does not have the expected contents ({wrong})")
+        self.receive(file)  # its parts may come from two versions of the file: download it in one
 
     def request(self, start: int) -> tuple[http.client.HTTPResponse, int]:
-        """Ask for the bytes from `start` on. Return the answer, and where it begins: there, or at 0."""
+        """Request the bytes from `start` on. Return the response and its first byte: `start`, or 0."""
         headers = {"Range": f"bytes={start}-"} if start else {}
         with _network():
             try:
@@ -157,22 +156,22 @@ class _Download:
         response.close()
         if start:
             return self.request(0)
-        raise _Failed("the server answered with a part that was not asked for")
+        raise _Failed("the server sent a part that was not requested")
 
     def read(self, response: http.client.HTTPResponse) -> bytes:
         if time.monotonic() > self.deadline:
             raise _Failed(f"it took longer than {self.seconds:g} seconds", final=True)
         with _network():
-            return response.read1(CHUNK_BYTES)  # what there is; read() would wait for all of it
+            return response.read1(CHUNK_BYTES)  # what has arrived; read() would wait for all of it
 
 
 @contextlib.contextmanager
 def _network() -> Iterator[None]:
-    """Tell errors of the network from those of the disk, which are OSErrors, too."""
+    """Turn errors of the network into _Failed; those of the disk are OSErrors, too, and are raised outside."""
     try:
         yield
     except urllib.error.HTTPError as error:
-        final = error.code < 500 and error.code not in (408, 429)  # which ask for patience
+        final = error.code < 500 and error.code not in (408, 429)  # timeout and too many requests
         raise _Failed(f"the server answered {error.code} {error.reason}", final) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: not an address
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: not a URL
         raise _Failed(str(getattr(error, "reason", None) or error) or type(error).__name__) from None

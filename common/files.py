@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and a folder that one process at a time writes into."""
+"""Files that appear whole or not at all, and folders into which one process at a time writes."""
 
 import contextlib
 import io
@@ -13,24 +13,24 @@ from typing import BinaryIO
 
 import numpy as np
 
-from common.cli import UserError
+from common.errors import UserError
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
-LOCK = ".lock"  # the file in a folder that is locked
+LOCK = ".lock"  # the file whose lock stands for its folder
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes its place at `path` when the block ends well, and leaves nothing behind otherwise.
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that is moved to `path` when the block ends without an exception, and deleted otherwise.
 
-    Raises UserError if it cannot be written, on a full disk for example; what stood at `path` stays.
+    Raises UserError if it cannot be written, on a full disk for example; an earlier file at `path` then remains.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with told_in_one_line(path):
+    with as_user_error(path):
         try:
             with temporary.open("wb") as file:
                 yield file
@@ -43,19 +43,20 @@ def whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def partial(path: Path) -> Path:
-    """Return where `growing` gathers the bytes of `path`."""
+    """Return the path at which `growing` collects the bytes of `path`."""
     return path.with_name(f".{path.name}.part")
 
 
 @contextlib.contextmanager
 def growing(path: Path, seconds: float, keep: bool) -> Iterator[BinaryIO]:
-    """Open `partial(path)` for appending, which no other process can do until the block ends.
+    """Open `partial(path)` for appending, and keep other processes from doing so until the block ends.
 
-    seconds: how long to wait for a process that has it open. keep: leave the file for the next time, unless it is
-    empty. When it is whole, `put_in_place` moves it to `path`. Raises UserError if it cannot be written or had.
+    When the file is complete, `put_in_place` moves it to `path`.
+    seconds: how long to wait for another process. keep: leave an incomplete file for the next attempt.
+    Raises UserError if it cannot be written, or if the other process takes too long.
     """
     part, deadline = partial(path), time.monotonic() + seconds
-    with told_in_one_line(path):
+    with as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for attempt in itertools.count():
             with part.open("ab") as file:
@@ -75,7 +76,7 @@ def growing(path: Path, seconds: float, keep: bool) -> Iterator[BinaryIO]:
 
 
 def put_in_place(file: BinaryIO, path: Path) -> None:
-    """Move the `file` that `growing` opened to `path`; what stood there stays until then."""
+    """Move the `file` that `growing` opened to `path`, in one step."""
     file.flush()
     os.fsync(file.fileno())  # the rename must not reach the disk before the contents
     if not fcntl:
@@ -84,19 +85,19 @@ def put_in_place(file: BinaryIO, path: Path) -> None:
 
 
 def _locked(file: BinaryIO) -> bool:
-    """Lock `file` until it is closed, unless another process has. Without effect where there are no locks."""
+    """Lock `file` until it is closed; False if another process holds the lock. Does nothing on Windows."""
     if fcntl:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        except OSError:  # as on some clusters' file systems
+        except OSError:  # some clusters' file systems have no locks
             pass
     return True
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Whether the open `file` is still at `path`: another process may have moved it after it was opened here."""
+    """Whether the open `file` is still at `path`: another process may have moved it since."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -104,54 +105,60 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
 
 
 def write_json(path: Path, content) -> None:
-    """Write what JSON can hold, indented for people to read."""
-    with whole(path) as file:
+    """Write `content` as indented JSON."""
+    with atomic_write(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something at `path`; False, too, where Path.exists raises: a closed folder, a name too long."""
+    """Whether a file or folder is at `path`; False where Path.exists raises: no permission, a name too long."""
     return os.access(path, os.F_OK)
 
 
 def is_hidden(path: Path, folder: Path) -> bool:
-    """Whether a file within `folder`, or a folder that holds it there, has a name such as .thumbnails."""
+    """Whether the name of a file, or of a folder between `folder` and the file, begins with a dot."""
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 @contextlib.contextmanager
-def told_in_one_line(path: Path) -> Iterator[None]:
-    """Turn an OSError of writing `path` into a UserError that names it."""
+def as_user_error(path: Path) -> Iterator[None]:
+    """Turn an OSError, raised while `path` is written, into a UserError that names it."""
     try:
         yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
 
 
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays, by name, as an .npz file."""
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
+
+
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz file; nothing in it is unpickled. Raises ValueError if it is damaged in any way."""
+    """Return the arrays of an .npz file, without unpickling. Raises ValueError if it is damaged in any way."""
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
-                raise ValueError("it is not a whole .npz file")
+                raise ValueError("it is not a complete .npz file")
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
     except MemoryError:
         raise
-    except Exception as error:  # NumPy, zipfile and zlib have about ten kinds between them
+    except Exception as error:  # NumPy, zipfile and zlib raise about ten different ones
         raise ValueError(str(error) or type(error).__name__) from None
 
 
 def lock(folder: Path) -> BinaryIO:
-    """Return an open file that keeps other processes from locking `folder` until it is closed or the process ends.
+    """Lock `folder` until the returned file is closed or the process ends.
 
-    Raises UserError if another process holds it. Without effect on Windows, where an open file could not be moved.
+    Raises UserError if another process holds the lock. Does nothing on Windows, where an open file cannot be moved.
     """
     if not fcntl:
         return io.BytesIO()
-    with told_in_one_line(folder):
-        file = (folder / LOCK).open("wb")  # held open for as long as the lock is
+    with as_user_error(folder):
+        file = (folder / LOCK).open("wb")  # stays open as long as the lock is held
     if not _locked(file):
         file.close()
         raise UserError(f"{folder} is in use by another process")

@@ -1,4 +1,4 @@
-"""Photographs at full size: read as they are meant to be seen, resized, written with all that they came with."""
+"""Photographs at full size: read upright, resized, and written with their alpha channel and colour profile."""
 
 import dataclasses
 import hashlib
@@ -11,21 +11,21 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from common import pictures
-from common.cli import UserError
-from common.datasets import MOST_PIXELS, eight_bits, has_alpha
-from common.files import whole
+from common.errors import UserError
+from common.files import as_user_error, atomic_write
+from common.image_files import MOST_PIXELS, eight_bits, has_alpha
 
-SHEET_WIDTH = 1280  # of the before/after sheet, at most, in pixels
-FRAME_SIDE = 400  # the longer side of a GIF's frames, at most, in pixels
-MOST_FRAMES = 500  # of a GIF: it is made in memory, half a megabyte each
+SHEET_WIDTH = 1280  # pixels of the before/after sheet, at most
+FRAME_SIDE = 400  # pixels: the longer side of a GIF's frames, at most
+MOST_FRAMES = 500  # of a GIF, which is made in memory: half a megabyte each
 
 
 @dataclasses.dataclass(frozen=True)
 class Photograph:
-    """A picture in memory, and what must not get lost on its way to the written one.
+    """A picture in memory, with everything that a changed copy of it must keep.
 
-    pixels: uint8 (height, width, 3). alpha: uint8 (height, width), or None. icc_profile: what its numbers mean, or None
-    for sRGB. name: where it comes from, for people to read.
+    pixels: uint8 (height, width, 3). alpha: uint8 (height, width), or None. icc_profile: the colour profile, None for
+    sRGB. name: its origin, for messages.
     """
 
     pixels: np.ndarray
@@ -38,21 +38,27 @@ class Photograph:
         """SHA-256 of the pixels."""
         return hashlib.sha256(np.ascontiguousarray(self.pixels)).hexdigest()
 
+    @property
+    def opaque(self) -> "Photograph":
+        """The same photograph without its alpha channel."""
+        return dataclasses.replace(self, alpha=None)
+
 
 def bundled() -> Photograph:
-    """Return the photograph of a temple that scikit-learn carries: 427x640."""
+    """Return scikit-learn's photograph of a temple: 427x640."""
     from sklearn.datasets import load_sample_image  # takes a second to import
 
     return Photograph(load_sample_image("china.jpg"), None, None, "scikit-learn's photograph of a temple")
 
 
 def read(path: Path) -> Photograph:
-    """Read any picture that Pillow can, upright, with its alpha channel and its ICC profile; of animations frame 1.
+    """Read any picture that Pillow reads, upright, with its alpha channel and ICC profile.
 
-    Grey becomes RGB; CMYK and other colours go through their profile to sRGB; 16 bits are scaled to 8.
-    Raises UserError, which names the file, if it is no picture, damaged, or larger than 100 million pixels.
+    Of an animation it reads the first frame. Grey becomes RGB; CMYK and other colour spaces are converted to
+    sRGB with their profile; 16 bits are scaled to 8.
+    Raises UserError, which names the file, if it is not a picture, damaged, or larger than 100 million pixels.
     """
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd metadata
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about unusual metadata
     try:
         with Image.open(path) as image:
             if image.width * image.height > MOST_PIXELS:  # before anything is decompressed
@@ -65,7 +71,7 @@ def read(path: Path) -> Photograph:
                 image = image.convert("RGBA")
                 alpha = np.asarray(image.getchannel("A"))
             if is_grey:
-                image = image.convert("L")  # again: a profile of greys is none of colours
+                image = image.convert("L")  # again: a profile of greys does not fit RGB
             if profile and image.mode not in ("RGB", "RGBA", "P"):
                 image, profile = _to_srgb(image, profile), None
             return Photograph(np.asarray(image.convert("RGB")), alpha, profile or None, str(path))
@@ -74,21 +80,24 @@ def read(path: Path) -> Photograph:
     except OSError as error:
         what = "not a picture" if "cannot identify" in str(error) else (error.strerror or str(error)).lower()
         raise UserError(f"{path}: {what}") from None
-    except Exception as error:  # each of Pillow's readers has its own kinds for a damaged file
+    except Exception as error:  # each of Pillow's readers raises its own kinds for a damaged file
         raise UserError(f"{path}: {error or type(error).__name__}") from None
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert by the picture's own profile, or plainly where that cannot be used."""
+    """Convert with the picture's own profile, or without it if it cannot be used."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):  # the second of a profile that cannot be read
+    except (ImageCms.PyCMSError, OSError):  # OSError: the profile is unreadable
         return image.convert("RGB")
 
 
 def working_copy(photograph: Photograph, max_size: int) -> np.ndarray:
-    """Return the photograph, its longer side at most `max_size`, 0 for any: float32 (height, width, 3) in [-1, 1]."""
+    """Return the photograph, scaled down so that its longer side is at most `max_size`, unless that is 0.
+
+    Returns float32 (height, width, 3) in [-1, 1].
+    """
     height, width, _ = photograph.pixels.shape
     scale = min(1.0, max_size / max(height, width)) if max_size else 1.0
     image = pictures.to_signed_array(photograph.pixels)
@@ -96,8 +105,11 @@ def working_copy(photograph: Photograph, max_size: int) -> np.ndarray:
     return np.clip(image, -1.0, 1.0, out=image)  # the filter overshoots
 
 
-def lay_over(photograph: Photograph, image: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """Return the photograph, uint8 at full size, with all that was changed on `image`, its working copy."""
+def at_full_size(photograph: Photograph, image: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Return the photograph at full size, uint8, with the change from its working copy `image` to `changed` added.
+
+    image, changed: float32 (height, width, 3) in [-1, 1], usually smaller than the photograph.
+    """
     if changed.shape == photograph.pixels.shape:
         return pictures.from_signed(changed)
     height, width, _ = photograph.pixels.shape
@@ -107,7 +119,7 @@ def lay_over(photograph: Photograph, image: np.ndarray, changed: np.ndarray) -> 
 
 
 def find(folder: Path) -> list[Path]:
-    """Return the pictures directly in `folder`, in the order of their names. Raises UserError if there are none."""
+    """Return the pictures directly in `folder`, sorted by name. Raises UserError if there are none."""
     endings = Image.registered_extensions()
     try:
         entries = sorted(folder.iterdir())
@@ -120,45 +132,64 @@ def find(folder: Path) -> list[Path]:
 
 
 def resize(image: np.ndarray, height: int, width: int, box: tuple | None = None) -> np.ndarray:
-    """Resize float32 (height, width, channels), or the part of it in `box`, with Lanczos' filter, which may overshoot.
+    """Resize float32 (height, width, channels), or the part of it in `box`, with a Lanczos filter, which may overshoot.
 
-    box: left, upper, right and lower edge, in pixels and fractions of them.
+    box: left, upper, right and lower edge in pixels, not necessarily whole ones.
     """
     if image.shape[:2] == (height, width) and box is None:
         return image
     resized = np.empty((height, width, image.shape[-1]), np.float32)
-    for channel in range(image.shape[-1]):  # Pillow knows floating point with one channel only
+    for channel in range(image.shape[-1]):  # Pillow's floating-point images have one channel
         plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
         resized[..., channel] = plane.resize((width, height), Image.Resampling.LANCZOS, box)
     return resized
 
 
+def blend(image: np.ndarray, other: np.ndarray, amount: float) -> np.ndarray:
+    """Return the weighted mean of an image and another, which is resized to fit; both are float32 in [-1, 1].
+
+    amount: the weight of the other, 0 to 1.
+    """
+    other = np.clip(resize(other, *image.shape[:2]), -1.0, 1.0)
+    return (1.0 - amount) * image + amount * other
+
+
+def read_signed(path: Path) -> np.ndarray:
+    """Read a picture as float32 (height, width, 3) in [-1, 1]."""
+    return pictures.to_signed_array(read(path).pixels)
+
+
 def save_png(path: Path, pixels: np.ndarray, photograph: Photograph, settings: dict) -> None:
-    """Write uint8 pixels (height, width, 3) with the photograph's alpha and profile, and with the settings as text."""
+    """Write uint8 pixels (height, width, 3) with the photograph's alpha and profile, and with the settings as text.
+
+    The folder is created if necessary.
+    """
     image = Image.fromarray(pixels)
     if photograph.alpha is not None:
         image.putalpha(Image.fromarray(photograph.alpha))
     text = PngImagePlugin.PngInfo()
     for name, value in settings.items():
         value = value if isinstance(value, str) else json.dumps(value)
-        text.add_itxt(name, value.encode("utf-8", "replace").decode())  # a file's name may hold what is not UTF-8
-    with whole(path) as file:
+        text.add_itxt(name, value.encode("utf-8", "replace").decode())  # a file name need not be UTF-8
+    with as_user_error(path):
+        path.parent.mkdir(exist_ok=True)
+    with atomic_write(path) as file:
         image.save(file, "PNG", pnginfo=text, icc_profile=photograph.icc_profile)
 
 
 def save_before_after(path: Path, before: Photograph, after: np.ndarray) -> None:
-    """Write a photograph and what it became, uint8 of its size, side by side, or wide ones above each other."""
+    """Write a photograph and its changed copy, uint8 of the same size, side by side, or stacked if wider than 2:1."""
     height, width = before.pixels.shape[:2]
     axis = 0 if width > 2 * height else 1
     scale = min(1.0, SHEET_WIDTH / (width * (1 + axis)))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     halves = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in (before.pixels, after)]
     sheet = np.concatenate([np.asarray(half) for half in halves], axis=axis)
-    save_png(path, sheet, dataclasses.replace(before, alpha=None), {})
+    save_png(path, sheet, before.opaque, {})
 
 
-def frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return an image, float32 in [-1, 1], as a frame, uint8, of the GIF that shows it growing to this size."""
+def gif_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return an image, float32 in [-1, 1], as a uint8 frame of the GIF of a picture of this size."""
     return pictures.from_signed(resize(image, *_frame_size(height, width)))
 
 
@@ -168,9 +199,9 @@ def _frame_size(height: int, width: int) -> tuple[int, int]:
 
 
 def save_gif_of_files(path: Path, sources: list[Path], height: int, width: int) -> None:
-    """Write pictures as the GIF that shows each at this size, or smaller; of more than 500 evenly chosen ones.
+    """Write pictures as a GIF, at this size or smaller, with black edges around those of another shape.
 
-    Those of another shape get black edges.
+    Of more than 500, it shows 500, evenly chosen.
     """
     size = _frame_size(height, width)[::-1]
     chosen = pictures.evenly(sources, MOST_FRAMES)

@@ -1,4 +1,4 @@
-"""Pixel ranges, grids, GIFs and curves."""
+"""Pixel ranges, and what is drawn: grids of images, GIFs, curves and charts."""
 
 import csv
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
 
-from common.files import whole
+from common.files import atomic_write
 
 MOST_FRAMES = 32
 MOST_GREYS = 32  # in a frame of a GIF of grey grids; with 256 it would be three times as large
 
 
 def to_signed(pixels) -> tf.Tensor:
-    """Pixels of 0 to 255 as float32 in [-1, 1], the range of tanh."""
+    """Scale pixels, 0 to 255, to float32 in [-1, 1], the range of tanh."""
     return tf.cast(pixels, tf.float32) / 127.5 - 1.0
 
 
 def to_signed_array(pixels: np.ndarray) -> np.ndarray:
-    """The same as a NumPy array, made in place: TensorFlow would hold several copies of a large photograph."""
+    """Scale pixels, 0 to 255, to float32 in [-1, 1] in NumPy: TensorFlow would hold several copies of a photograph."""
     values = pixels.astype(np.float32)
     values /= 127.5
     values -= 1.0
@@ -29,46 +29,27 @@ def to_signed_array(pixels: np.ndarray) -> np.ndarray:
 
 
 def from_signed(images) -> np.ndarray:
-    """Images in [-1, 1] as uint8, rounded; the inverse of `to_signed`."""
-    values = np.array(images, np.float32)  # a copy, changed in place: large photographs would take several
+    """Scale images in [-1, 1] to uint8, rounded; the inverse of `to_signed`."""
+    values = np.array(images, np.float32)  # a single copy, changed in place, because photographs are large
     values += 1.0
     values *= 127.5
     return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
 
 
-def with_colors_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return an image, float (height, width, 3), changed linearly so that its colours have the other's statistics.
-
-    These are their mean and covariance; of all such changes it is the least one (the optimal transport of Gaussians).
-    """
-    (mean, root, inverse), (other_mean, other_root, _) = map(_color_statistics, (image, other))
-    values, vectors = np.linalg.eigh(root @ other_root @ other_root @ root)
-    change = inverse @ (vectors * np.sqrt(values.clip(0))) @ vectors.T @ inverse
-    return ((image - mean) @ change + other_mean).astype(image.dtype)
-
-
-def _color_statistics(image: np.ndarray) -> tuple:
-    """Return the mean of the colours (3,), the root of their covariance (3, 3), and the root's inverse."""
-    pixels = image.reshape(-1, 3).astype(np.float64)
-    values, vectors = np.linalg.eigh(np.cov(pixels, rowvar=False))
-    roots = np.sqrt(values.clip(1e-6))
-    return pixels.mean(axis=0), (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
-
-
 def to_unit(pixels) -> tf.Tensor:
-    """Turn uint8 pixels into numbers in [0, 1], the range of autoencoder.py and vae.py."""
+    """Scale pixels, 0 to 255, to float32 in [0, 1]."""
     return tf.cast(pixels, tf.float32) / 255.0
 
 
 def from_unit(images) -> np.ndarray:
-    """Images in [0, 1] as uint8, rounded; the inverse of `to_unit`."""
+    """Scale images in [0, 1] to uint8, rounded; the inverse of `to_unit`."""
     return np.clip(np.rint(np.asarray(images, np.float32) * 255.0), 0, 255).astype(np.uint8)
 
 
 def grid(images: np.ndarray, columns: int, row_names: Sequence[str] = ()) -> np.ndarray:
-    """Lay uint8 images (N, height, width, channels) out in rows, with a name before each row if given.
+    """Lay out uint8 images (N, height, width, channels) in rows, with a name before each row if given.
 
-    Small images are enlarged, pixel for pixel, to about 56. Returns uint8 (height, width, 3).
+    Small images are enlarged by a whole factor to about 56 pixels. Returns uint8 (height, width, 3).
     """
     count, height, width, _ = images.shape
     rows = -(-count // columns)
@@ -91,9 +72,9 @@ def grid(images: np.ndarray, columns: int, row_names: Sequence[str] = ()) -> np.
 
 
 def table(images: np.ndarray, column_names: list[str], row_names: list[str], marked: list[bool]) -> np.ndarray:
-    """Lay uint8 images (rows, columns, height, width, channels) out under names, with a name behind each row.
+    """Lay out uint8 images (rows, columns, height, width, channels) below column names, with a name after each row.
 
-    marked: the rows whose names are in red instead of white. Returns uint8 (height, width, 3).
+    marked: whether each row's name is red instead of white. Returns uint8 (height, width, 3).
     """
     rows, columns = images.shape[:2]
     sheet = grid(images.reshape(rows * columns, *images.shape[2:]), columns)
@@ -114,9 +95,9 @@ def table(images: np.ndarray, column_names: list[str], row_names: list[str], mar
 
 
 def counterparts(parts: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Lay uint8 images (N, height, width, channels) out in rows, below each row those of their counterparts.
+    """Lay out uint8 images (N, height, width, channels) in rows, and their counterparts in the rows below each.
 
-    parts: the images, and their counterparts of one or more kinds. N must be a multiple of `columns`.
+    parts: the images, and one or more kinds of counterparts of the same shape. N must be a multiple of `columns`.
     Returns uint8 (height, width, 3).
     """
     rows = [images.reshape(-1, columns, *images.shape[1:]) for images in parts]
@@ -124,7 +105,7 @@ def counterparts(parts: Sequence[np.ndarray], columns: int) -> np.ndarray:
 
 
 def page(text: str, caption: str, columns: int = 64, rows: int = 14) -> np.ndarray:
-    """Draw the beginning of a text, cut into lines of so many characters, below a caption: uint8 (height, width, 3)."""
+    """Draw the beginning of a text below a caption, in lines of `columns` characters: uint8 (height, width, 3)."""
     lines = [
         line[start : start + columns]
         for line in text.strip("\n").split("\n")
@@ -140,35 +121,38 @@ def page(text: str, caption: str, columns: int = 64, rows: int = 14) -> np.ndarr
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The fixed-width font that comes with matplotlib: it knows Latin, Greek, Cyrillic and more, Pillow's own ASCII."""
-    import matplotlib  # takes a moment to import
+    """Return matplotlib's fixed-width font, which has Latin, Greek and Cyrillic letters; Pillow's has only ASCII."""
+    import matplotlib  # imported here because it takes a moment
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf", size)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
     """Write uint8 pixels (height, width, 3) as a PNG."""
-    with whole(path) as file:
+    with atomic_write(path) as file:
         Image.fromarray(pixels).save(file, "PNG")
 
 
 def save_gif(path: Path, frames: list[np.ndarray], milliseconds: int = 100, rest: int = 0) -> None:
-    """Write frames of uint8 (height, width, 3) as a GIF that repeats; it rests on the last for `rest` milliseconds."""
+    """Write frames, uint8 (height, width, 3), as a GIF that repeats, and shows the last one `rest` milliseconds longer.
+
+    Raises UserError if it cannot be written.
+    """
     durations = [milliseconds] * (len(frames) - 1) + [milliseconds + rest]
     if len(frames) == 1:
-        durations = durations[0]  # Pillow takes no list then
+        durations = durations[0]  # Pillow takes no list for a single frame
     contents = imageio.imwrite("<bytes>", frames, extension=".gif", duration=durations, loop=0)
-    with whole(path) as file:  # only now: imageio prints a traceback of its own when a disk is full
+    with atomic_write(path) as file:  # after encoding: imageio prints its own traceback when a disk is full
         file.write(contents)
 
 
 def evenly(items: list, most: int) -> list:
-    """Return at most so many of the items, evenly chosen, with the first and the last."""
+    """Return at most `most` of the items, evenly spaced, with the first and the last."""
     return [items[index] for index in np.unique(np.linspace(0, len(items) - 1, min(len(items), most)).astype(int))]
 
 
 def save_gif_of_files(path: Path, sources: list[Path]) -> None:
-    """Write pictures of equal size as a GIF, at most 32 of them, evenly chosen."""
+    """Write picture files of equal size as a GIF, at most 32 of them, evenly spaced."""
     frames = []
     for source in evenly(sources, MOST_FRAMES):
         with Image.open(source) as image:
@@ -181,8 +165,8 @@ def save_gif_of_files(path: Path, sources: list[Path]) -> None:
 
 
 def save_curves(path: Path, tables: Sequence[Path]) -> None:
-    """Draw each loss of some tables, such as metrics.csv, over the steps."""
-    from matplotlib.figure import Figure  # imported here: it takes a second, and the first grid should not wait
+    """Draw each loss in CSV files such as metrics.csv over the steps; without any, draw nothing."""
+    from matplotlib.figure import Figure  # imported here because it takes a second, which delays the first grid
 
     curves = {}  # name: steps and values
     for table in tables:
@@ -200,12 +184,12 @@ def save_curves(path: Path, tables: Sequence[Path]) -> None:
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
     axes.legend()
-    with whole(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120)
 
 
 def save_scatter(path: Path, points: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> None:
-    """Draw points (N, dimensions) in colours of their labels; of more than two dimensions the principal two."""
+    """Draw points (N, dimensions), coloured by their labels; of more than two dimensions, two principal components."""
     from matplotlib.figure import Figure
     from sklearn.decomposition import PCA
 
@@ -213,7 +197,9 @@ def save_scatter(path: Path, points: np.ndarray, labels: np.ndarray, class_names
     if points.shape[1] > 2:
         points, name = PCA(2).fit_transform(points), "principal component"
     elif points.shape[1] == 1:
-        points = np.concatenate([points, np.random.default_rng(0).random((len(points), 1))], axis=1)  # spread out
+        points = np.concatenate(
+            [points, np.random.default_rng(0).random((len(points), 1))], axis=1
+        )  # spread them over a plane
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
     for label, class_name in enumerate(class_names or ("",)):
@@ -222,21 +208,24 @@ def save_scatter(path: Path, points: np.ndarray, labels: np.ndarray, class_names
     axes.set(xlabel=f"first {name}", ylabel=f"second {name}", aspect="equal")
     if class_names:
         axes.legend(markerscale=5, loc="center left", bbox_to_anchor=(1, 0.5))
-    with whole(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=100)
 
 
 def save_confusion(path: Path, labels: np.ndarray, found: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
-    """Draw and return the confusion matrix: counts, a row for each true class, a column for each that was found."""
+    """Draw and return the confusion matrix: counts, with a row for each true and a column for each found class.
+
+    labels, found: the true and the found class of each image, (N,).
+    """
     from matplotlib.figure import Figure
     from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
     matrix = confusion_matrix(labels, found, labels=np.arange(len(class_names)))
-    errors = matrix - np.diag(np.diag(matrix))  # coloured by errors, which would be too pale beside the right ones
+    errors = matrix - np.diag(np.diag(matrix))  # which set the colours: the diagonal would make them pale
     side = 2 + 0.45 * len(class_names)
     figure = Figure(figsize=(side, side), layout="constrained")
     display = ConfusionMatrixDisplay(matrix, display_labels=class_names)
     display.plot(ax=figure.subplots(), cmap="Reds", colorbar=False, im_kw={"vmin": 0, "vmax": 2 * max(errors.max(), 1)})
-    with whole(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=100)
     return matrix

@@ -1,45 +1,42 @@
-"""What all tests share: nothing from the network, nothing from the user's own folders, and small things to train on."""
+"""What all tests share: no network, none of the user's folders, and small things to train."""
 
 import contextlib
 import functools
 import http.server
-import json
 import os
 import resource
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
 import types
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+import common.environment  # noqa: F401, E402 - first: it sets what TensorFlow reads at its import
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+import tiny_script  # noqa: E402
 from PIL import Image  # noqa: E402
 
-import dcgan_mnist  # noqa: E402
-from common import datasets, downloads  # noqa: E402
+from common import datasets, devices, downloads  # noqa: E402
 
-TINY = {
-    "data": "digits",
-    "image_size": 16,
-    "generator_width": 4,
-    "discriminator_width": 4,
-    "latent_dim": 8,
-    "batch_size": 16,
-    "epochs": 1,
-    "sample_every": 20,
-    "checkpoint_every": 10,
-    "precision": "float32",
-}
-TINY_FLAGS = [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
+TINY_FLAGS = (
+    *("--data", "digits", "--epochs", "1", "--sample_every", "20", "--checkpoint_every", "10"),
+    *("--precision", "float32"),
+)
+STEPS = 93  # of a run with these flags
+
+# Two devices, so that tests can train on both; most of them use the first one only.
+CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
 @pytest.fixture(scope="session")
@@ -58,19 +55,20 @@ def isolated(tmp_path, monkeypatch, closed_port):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.setattr(datasets, "MNIST_URL", f"http://127.0.0.1:{closed_port}/mnist.npz")
     monkeypatch.setattr(datasets, "CIFAR10_URL", f"http://127.0.0.1:{closed_port}/cifar-10-python.tar.gz")
+    monkeypatch.setattr(downloads, "time", types.SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None))
     yield
     keras.config.set_dtype_policy("float32")
 
 
 @pytest.fixture
 def tiny_flags():
-    """Flags of a run of dcgan_mnist.py that takes a few seconds: 93 steps."""
+    """Flags of a run of tiny_script.py that takes less than a second: 93 steps."""
     return list(TINY_FLAGS)
 
 
 @pytest.fixture
 def tiny_folder(tmp_path):
-    """A function that makes a folder of `count` pictures for each class; without classes they lie in the folder."""
+    """A function that makes a folder of `count` pictures for each class; without classes they are directly in it."""
 
     def make(count=10, classes=("left", "right"), color=True, size=20, name="pictures"):
         folder = tmp_path / name
@@ -89,14 +87,14 @@ def tiny_folder(tmp_path):
 @pytest.fixture(scope="session")
 def _finished_run(tmp_path_factory):
     outputs = tmp_path_factory.mktemp("finished")
-    dcgan_mnist.main([*TINY_FLAGS, "--output_dir", str(outputs), "--name", "tiny"])
-    return outputs / "dcgan_mnist" / "tiny"
+    tiny_script.main([*TINY_FLAGS, "--output_dir", str(outputs), "--name", "tiny"])
+    return outputs / "tiny_script" / "tiny"
 
 
 @pytest.fixture
 def tiny_run(_finished_run):
     """The folder, relative to the current one, of a finished run with the tiny flags; the test's own copy."""
-    folder = Path("outputs/dcgan_mnist/tiny")
+    folder = Path("outputs/tiny_script/tiny")
     shutil.copytree(_finished_run, folder)
     (folder.parent / "latest").symlink_to("tiny")
     return folder
@@ -104,7 +102,7 @@ def tiny_run(_finished_run):
 
 @pytest.fixture
 def refusal_of(capsys):
-    """A function that runs a script with flags that it must refuse, and returns the one line that it says."""
+    """A function that runs a script with flags that it must refuse, and returns the line that it prints."""
 
     def run(script, *flags):
         capsys.readouterr()
@@ -122,56 +120,42 @@ def refusal_of(capsys):
 
 @pytest.fixture
 def refusal(refusal_of):
-    """The same for dcgan_mnist.py: called with the flags alone."""
-    return functools.partial(refusal_of, dcgan_mnist)
+    """The same for tiny_script.py: called with the flags alone."""
+    return functools.partial(refusal_of, tiny_script)
 
 
-# How a program that checks several devices begins: they can only be set up in a new process.
-DEVICES_PROGRAM = """
-import json, sys
-import numpy as np
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
-from common import devices
-
-def train(script, config, *shape, batches, **options):
-    global device
-    device = devices.setup(config)
+def train_on(device, script, config, *shape, batches, **options):
+    """Train one step for each batch; return what `script.build` made, and the last losses."""
     with device.strategy.scope():
         trained = script.build(config, *shape)
     step = device.compile(script.make_train_step(**trained, config=config, **options))
     for number, batch in enumerate(batches):
-        losses = step(*device.share(*batch), tf.constant(number, tf.int64))
+        losses = step(*device.shard(*batch), tf.constant(number, tf.int64))
     return trained, losses
-
-strategy = sys.argv[2]
-"""
 
 
 @pytest.fixture
 def assert_two_devices_equal_one():
-    """A function that runs a program on one device and on two, and compares the arrays that it found on each.
+    """A function that trains on one device and on two, and compares the arrays that `find` returns for each.
 
-    The program calls `train` with a script, its settings, of which one is `strategy`, and batches, one for each step;
-    options and shape are for the script's `make_train_step` and `build`. It leaves its arrays in the list `found`.
+    find: takes a function `train`, which is `train_on` with a device of that kind, and the strategy that the script's
+    Config must have.
     """
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("two CPU devices are compared, and devices.setup prefers the GPU")
 
-    def run(program, rtol=2e-3, atol=1e-4):
+    def run(find, rtol=2e-3, atol=1e-4):
         results = []
-        for devices, strategy in ((1, "one_device"), (2, "mirrored")):
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-            program_path = Path("program.py")
-            program_path.write_text(
-                f"{DEVICES_PROGRAM}{program}\n"
-                "json.dump([device.replicas, *(np.ravel(it).tolist() for it in found)], open('found.json', 'w'))\n"
-            )
-            command = [sys.executable, str(program_path), str(devices), strategy]
-            output = subprocess.run(command, env=environment, capture_output=True, text=True)
-            assert output.returncode == 0, output.stderr[-2000:]
-            replicas, *numbers = json.loads(Path("found.json").read_text())
-            assert replicas == devices
-            results.append(numbers)
+        for replicas, strategy in ((1, "one_device"), (2, "mirrored")):
+
+            def train(script, config, *shape, replicas=replicas, **options):
+                # Two strategies in one process must not use the same keys, which TensorFlow keeps with their shapes.
+                tf.distribute.MirroredStrategy._collective_key_base += 100_000
+                device = devices.setup(config)
+                assert device.replicas == replicas
+                return train_on(device, script, config, *shape, **options)
+
+            results.append([np.ravel(array) for array in find(train, strategy)])
         for one, two in zip(*results, strict=True):
             np.testing.assert_allclose(one, two, rtol=rtol, atol=atol)
 
@@ -180,7 +164,7 @@ def assert_two_devices_equal_one():
 
 @pytest.fixture
 def limited_file_size():
-    """A context in which no file can grow beyond so many bytes, as on a full disk; short, as pytest writes, too."""
+    """A context in which no file can exceed `size` bytes, as on a full disk; pytest's own files cannot, either."""
 
     @contextlib.contextmanager
     def limit(size):
@@ -196,12 +180,11 @@ def limited_file_size():
 
 @pytest.fixture
 def serve(monkeypatch):
-    """A function that starts a server with an answer (servers.py) for each request, the last one for all further ones.
+    """A function that starts a server with an answer (servers.py) for each request; the last one is repeated.
 
-    It returns the address of a file there and the list of the requests that came.
+    It returns the URL of a file there and the list of the requests that the server receives.
     """
     monkeypatch.setattr(downloads, "SILENCE_SECONDS", 0.4)
-    monkeypatch.setattr(downloads, "time", types.SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None))
     over, servers = threading.Event(), []
 
     def start(*answers):
@@ -210,7 +193,7 @@ def serve(monkeypatch):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 requests.append(self)
-                with contextlib.suppress(ConnectionError):  # of clients that were killed or have enough
+                with contextlib.suppress(ConnectionError):  # of clients that were killed or hung up
                     answers[min(len(requests), len(answers)) - 1](self, over)
 
             def log_message(self, *args):

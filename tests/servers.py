@@ -1,4 +1,4 @@
-"""How a web server may answer a request, well or badly; the fixture `serve` takes these."""
+"""Good and bad answers of a web server; the fixture `serve` takes these."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ GOOD = np.random.default_rng(0).bytes(700_000)
 
 
 def send(request, data, status=200, length=None, **headers):
-    """Answer with `data`, whatever length the headers claim, and count what is sent."""
+    """Answer with `data`, regardless of the length in the headers, and record how much was sent."""
     request.send_response(status)
     for name, value in {"Content_Length": len(data) if length is None else length, **headers}.items():
         request.send_header(name.replace("_", "-"), str(value))
@@ -16,12 +16,12 @@ def send(request, data, status=200, length=None, **headers):
 
 
 def body(data, length=None):
-    """Answer with `data` whatever part is asked for."""
+    """Answer with all of `data`, whatever part is requested."""
     return lambda request, over: send(request, data, length=length)
 
 
 def ranged(data, most=None):
-    """Answer with the part that is asked for, and of that, if so given, only the first bytes before it hangs up."""
+    """Answer with the requested part of `data`; with `most`, hang up after this number of bytes."""
 
     def answer(request, over):
         if "Range" not in request.headers:
@@ -34,7 +34,7 @@ def ranged(data, most=None):
 
 
 def partial_content(data, content_range=None, length=None):
-    """Answer with these bytes as if they were the part that `content_range` says."""
+    """Answer with `data` as if it were the part that `content_range` names."""
     headers = {"Content_Range": content_range} if content_range else {}
     return lambda request, over: send(request, data, 206, length, **headers)
 

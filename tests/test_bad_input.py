@@ -1,10 +1,12 @@
-"""Wrong settings for trained runs, damaged runs, folders that cannot be written: one line each, and nothing lost."""
+"""Wrong settings for trained runs, damaged runs, folders that cannot be written: one line each, nothing lost."""
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,16 +18,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tiny_script
+from conftest import STEPS
 
-import dcgan_mnist
-from common import files, runs, stored
-
-ROOT = Path(dcgan_mnist.__file__).parent
+from common import files, run_folder, saved_runs
+from common.errors import UserError
 
 
 @pytest.fixture
 def refused(refusal, contents):
-    """A function that checks that flags are refused with some words in the line, and that no file is changed by it."""
+    """A function that checks that flags are refused with these words in the line, and that no file changes."""
 
     def check(words, *flags):
         before = contents(".")
@@ -50,36 +52,43 @@ def change_config(folder, change):
 
 def test_no_run_yet(refused):
     for flags in ("--resume latest", "--sample 4", "--interpolate"):
-        refused("there is no run in outputs/dcgan_mnist yet; start one with: python dcgan_mnist.py", *flags.split())
+        refused("there is no run in outputs/tiny_script yet; start one with: python tiny_script.py", *flags.split())
 
 
-def test_a_folder_that_is_no_run(refused):
+def test_a_folder_that_is_not_a_run(refused):
     Path("other").mkdir()
     for reference in ("other", "nowhere", "x" * 300):
-        refused(f"{reference} holds no run: no config.json in it", "--resume", reference)
-        refused(f"{reference} holds no run: no config.json in it", "--sample", 4, "--run", reference)
+        refused(f"{reference} is not a run: it has no config.json", "--resume", reference)
+        refused(f"{reference} is not a run: it has no config.json", "--sample", 4, "--run", reference)
 
 
 def test_a_run_of_another_script(refused, tiny_run):
     change_config(tiny_run, lambda description: description.update(script="vae"))
     for flags in (["--resume", tiny_run], ["--resume", "latest"], ["--sample", 4]):
-        refused("tiny is a run of vae.py, not of dcgan_mnist.py", *flags)
+        refused("tiny is a run of vae.py, not of tiny_script.py", *flags)
 
 
-def test_a_run_of_another_version(refused, tiny_run):
-    change_config(tiny_run, lambda description: description["settings"].update(momentum=0.5))
-    refused("was made by another version of dcgan_mnist.py, with --momentum", "--resume", tiny_run)
+def test_a_run_of_an_earlier_version_is_read_and_its_gone_settings_are_named(tiny_run, capsys):
+    change_config(tiny_run, lambda description: description["settings"].update(momentum=0.5, width=3))
+    for flags in (["--sample", "3"], ["--resume", str(tiny_run)]):
+        tiny_script.main(flags)
+        printed = capsys.readouterr().out.splitlines()
+        assert printed.count(f"{tiny_run} was made by another version; ignoring its --momentum, --width") == 1
+    assert "momentum" not in json.loads((tiny_run / "config.json").read_text())["settings"]
 
 
-def test_the_link_latest_may_move_while_its_run_goes_on(tiny_run):
-    found = stored.configure(dcgan_mnist.Config, ["--resume", "outputs/dcgan_mnist/latest"], "")
+def test_the_link_latest_may_move_while_its_run_continues(tiny_run):
+    found = saved_runs.configure(tiny_script.Config, ["--resume", "outputs/tiny_script/latest"], "")
     assert Path(found.resume) == tiny_run
 
 
 def test_latest_may_be_a_copy_instead_of_a_link(refused, tiny_run):
     (tiny_run.parent / "latest").unlink()
     tiny_run.rename(tiny_run.parent / "latest")
-    refused("outputs/dcgan_mnist/latest; leave it out", "--resume", "latest", "--generator_width", 5)
+    refused("outputs/tiny_script/latest; leave it out", "--resume", "latest", "--latent_dim", 5)
+    _, lock = run_folder.create(tiny_script.Config(name="new"), lambda new: None)
+    lock.close()
+    assert sorted(path.name for path in tiny_run.parent.iterdir()) == ["latest", "new"]
 
 
 # Settings
@@ -88,12 +97,12 @@ def test_latest_may_be_a_copy_instead_of_a_link(refused, tiny_run):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--generator_width 5", "--generator_width 5 (the run has 4)"),
+        ("--latent_dim 5", "--latent_dim 5 (the run has 32)"),
         ("--seed 1", "--seed 1 (the run has 0)"),
-        ("--learning_rate 0.5", f"--learning_rate 0.5 (the run has {dcgan_mnist.Config.learning_rate})"),
+        ("--learning_rate 0.5", f"--learning_rate 0.5 (the run has {tiny_script.Config.learning_rate})"),
         ("--batch_size 8", "--batch_size 8 (the run has 16)"),
-        ("--conditional", "--conditional True (the run has False)"),
-        ("--generator_width 5 --batch_size 8", "--batch_size 8 (the run has 16), --generator_width 5 (the run has 4)"),
+        ("--conditional", "--conditional (the run has --no_conditional)"),
+        ("--latent_dim 5 --batch_size 8", "--batch_size 8 (the run has 16), --latent_dim 5 (the run has 32)"),
     ],
 )
 def test_a_setting_that_contradicts_the_run(refused, tiny_run, flags, words):
@@ -101,7 +110,7 @@ def test_a_setting_that_contradicts_the_run(refused, tiny_run, flags, words):
 
 
 def test_the_networks_settings_cannot_be_changed_for_sampling(refused, tiny_run):
-    refused("--generator_width 5 (the run has 4): cannot be changed", "--sample", 4, "--generator_width", 5)
+    refused("--latent_dim 5 (the run has 32): cannot be changed", "--sample", 4, "--latent_dim", 5)
 
 
 def test_a_run_keeps_its_name(refused, tiny_run):
@@ -111,45 +120,48 @@ def test_a_run_keeps_its_name(refused, tiny_run):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ([], "its epochs, 1, are over; to train on give more --epochs"),
-        (["--minutes", "1e-4", "--epochs", "9"], "its 0.0001 minutes are over; to train on give more --minutes"),
+        ([], "its last epoch, 1, is over; give more --epochs to continue"),
+        (["--minutes", "1e-4", "--epochs", "9"], "its 0.0001 minutes are over; give more --minutes to continue"),
     ],
 )
 def test_a_run_that_is_over_says_so(tiny_run, more, words, capsys):
-    dcgan_mnist.main(["--resume", str(tiny_run), *more])
+    tiny_script.main(["--resume", str(tiny_run), *more])
     assert words in capsys.readouterr().out
 
 
-def test_sampling_does_not_train_and_so_knows_no_other_name_or_data(refused, tiny_run):
+def test_sampling_allows_no_other_name_or_data(refused, tiny_run):
     refused("--name other (the run has tiny): cannot be changed", "--sample", 4, "--name", "other")
     refused("--data pictures (the run has digits)", "--sample", 4, "--data", "pictures")
-    refused("leave it out, or name another run by --run, or train one", "--interpolate", "--epochs", 9)
+    refused("leave it out, or name another run with --run, or train one", "--interpolate", "--epochs", 9)
 
 
 def test_sampling_needs_neither_the_devices_nor_the_machines_that_trained(tiny_run, monkeypatch):
     change_config(tiny_run, lambda description: description["settings"].update(strategy="multi_worker", jit="on"))
-    dcgan_mnist.main(["--sample", "3"])
+    tiny_script.main(["--sample", "3"])
     change_config(tiny_run, lambda description: description["settings"].update(strategy="auto"))
-    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}}')  # where nobody answers
-    dcgan_mnist.main(["--sample", "3"])
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}}')  # nobody answers there
+    tiny_script.main(["--sample", "3"])
 
 
 def test_labels(refused, tiny_run):
     refused("the run's classes are: none, as it was trained without --conditional", "--sample", 4, "--label", 3)
-    change_config(tiny_run, lambda description: description["settings"].update(conditional=True))
-    refused("--label: chooses what --sample or --interpolate draws", "--label", 3)
-    refused("--label x: the run's classes are: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9", "--sample", 4, "--label", "x")
+    refused("--label 3: needs --sample or --interpolate", "--label", 3)
+    run, config = saved_runs.SavedRun(tiny_run), tiny_script.Config(conditional=True)
+    assert run.labels(config, 12).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    assert run.labels(dataclasses.replace(config, label="3"), 2).tolist() == [3, 3]
+    with pytest.raises(UserError, match="--label x: the run's classes are: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"):
+        run.labels(dataclasses.replace(config, label="x"), 4)
 
 
 def test_other_data_than_the_run_was_trained_on(refused, tiny_folder, tiny_flags, capsys):
     folder = tiny_folder(count=20, color=False)
-    dcgan_mnist.main([*tiny_flags, "--data", str(folder), "--name", "mine"])
+    tiny_script.main([*tiny_flags, "--data", str(folder), "--name", "mine"])
     moved = folder.rename(folder.with_name("moved"))
-    dcgan_mnist.main(["--resume", "latest", "--data", str(moved)])
+    tiny_script.main(["--resume", "latest", "--data", str(moved)])
     assert "resumed after" in capsys.readouterr().out
     (moved / "left" / "000.png").unlink()
-    refused("was trained on other data", "--resume", "outputs/dcgan_mnist/mine", "--data", moved)
-    refused("--data can name the former", "--resume", "latest", "--data", "digits")
+    refused("was trained on other data", "--resume", "outputs/tiny_script/mine", "--data", moved)
+    refused("name its data with --data", "--resume", "latest", "--data", "digits")
 
 
 def test_machines_that_cannot_be_read(refused, tiny_flags, monkeypatch):
@@ -172,28 +184,29 @@ def test_machines_that_cannot_be_read(refused, tiny_flags, monkeypatch):
         "[]",
         "null",
         "{}",
-        '{"script": "dcgan_mnist"}',
-        '{"script": "dcgan_mnist", "settings": {}}',
-        '{"script": "dcgan_mnist", "settings": [], "data": {}}',
-        '{"script": "dcgan_mnist", "settings": {}, "data": {"digest": 3}}',
+        '{"script": "tiny_script"}',
+        '{"script": "tiny_script", "settings": {}}',
+        '{"script": "tiny_script", "settings": {}, "data": 3}',
+        '{"script": "tiny_script", "settings": [], "data": {}}',
+        '{"script": "tiny_script", "settings": {}, "data": {"digest": 3}}',
         "[" * 100_000,
         "\udcff",
     ],
 )
 def test_a_damaged_config(refused, tiny_run, text):
     (tiny_run / "config.json").write_text(text, errors="surrogateescape")
-    refused("outputs/dcgan_mnist/tiny/config.json ", "--resume", tiny_run)
-    refused("outputs/dcgan_mnist/tiny/config.json ", "--sample", 4)
+    refused("outputs/tiny_script/tiny/config.json ", "--resume", tiny_run)
+    refused("outputs/tiny_script/tiny/config.json ", "--sample", 4)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("generator_width", "wide"),
-        ("generator_width", None),
+        ("latent_dim", "wide"),
+        ("latent_dim", None),
         ("conditional", 1),
         ("data", []),
-        ("generator_width", 0),
+        ("latent_dim", 0),
         ("precision", "float8"),
     ],
 )
@@ -210,15 +223,15 @@ def checkpoints_of(folder):
 def test_a_run_without_a_checkpoint(refused, tiny_run):
     for path in checkpoints_of(tiny_run):
         path.unlink()
-    refused(f"{tiny_run} has no checkpoint yet; train it further with --resume {tiny_run}", "--sample", 4)
+    refused(f"{tiny_run} has no checkpoint yet; train it with --resume {tiny_run}", "--sample", 4)
 
 
-def test_from_a_truncated_checkpoint_the_run_falls_back_and_ends_the_same(tiny_run, capsys):
+def test_a_run_with_a_truncated_checkpoint_resumes_from_the_one_before_and_ends_alike(tiny_run, capsys):
     older, newest = checkpoints_of(tiny_run)
     with np.load(newest) as file:
         want = {name: file[name] for name in file.files if name not in ("seconds",)}
     newest.write_bytes(newest.read_bytes()[:-100])
-    dcgan_mnist.main(["--resume", "latest"])
+    tiny_script.main(["--resume", "latest"])
     output = capsys.readouterr().out
     assert f"{newest} is damaged" in output
     assert "resumed after 90 steps" in output
@@ -238,19 +251,22 @@ def test_every_checkpoint_damaged(refused, tiny_run):
 def test_a_checkpoint_of_another_network(refused, tiny_run):
     change_config(tiny_run, lambda description: description["settings"].update(latent_dim=9))
     for flags in (["--resume", "latest", "--epochs", 2], ["--sample", 4]):
-        refused("step_00000093.npz was made for another network", *flags)
+        refused(f"step_{STEPS:08d}.npz was made for another network", *flags)
 
 
 def test_a_file_managers_copy_of_a_grid_is_left_alone(tiny_run):
     copy = tiny_run / "samples" / "step_00000020 copy.png"
     copy.write_bytes(b"")
-    dcgan_mnist.main(["--resume", "latest"])
+    tiny_script.main(["--resume", "latest"])
     assert copy.exists()
 
 
-def test_damaged_metrics(refused, tiny_run):
-    (tiny_run / "metrics.csv").write_text("step\nx\n")
-    refused(f"{tiny_run / 'metrics.csv'} is damaged", "--resume", "latest")
+@pytest.mark.parametrize("text", ["step\nx\n", "step,loss\n50,x\n", "step,loss\n50\n", "step,loss\n50,1,2\n"])
+def test_a_damaged_table(refused, tiny_run, text):
+    for table in ("metrics.csv", "validation.csv"):
+        (tiny_run / table).write_text(text)
+        refused(f"{tiny_run / table} is damaged", "--resume", "latest")
+        (tiny_run / table).unlink()
 
 
 # Folders that cannot be written
@@ -259,28 +275,28 @@ def test_damaged_metrics(refused, tiny_run):
 def test_an_output_folder_that_is_a_file(refused, tiny_flags):
     Path("file").touch()
     for output_dir in ("file", "file/below"):
-        refused(f"cannot write {output_dir}/dcgan_mnist: not a directory", *tiny_flags, "--output_dir", output_dir)
+        refused(f"cannot write {output_dir}/tiny_script: not a directory", *tiny_flags, "--output_dir", output_dir)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_an_output_folder_without_permission(refused, tiny_flags):
     Path("closed").mkdir(mode=0o555)
-    refused("cannot write closed/dcgan_mnist: permission denied", *tiny_flags, "--output_dir", "closed")
+    refused("cannot write closed/tiny_script: permission denied", *tiny_flags, "--output_dir", "closed")
 
 
-def test_names_that_are_taken_or_none(refused, tiny_run, tiny_flags):
-    refused(f"{tiny_run} exists; go on with it by --resume {tiny_run}", *tiny_flags, "--name", "tiny")
+def test_names_that_exist_or_are_not_allowed(refused, tiny_run, tiny_flags):
+    refused(f"{tiny_run} exists; continue it with --resume {tiny_run}", *tiny_flags, "--name", "tiny")
     for name in ("latest", "a/b", "..", ".", ".hidden"):
-        refused(f"--name {name}: must be a plain name", *tiny_flags, "--name", name)
+        refused(f"--name {name}: must be a plain file name", *tiny_flags, "--name", name)
     refused("file name too long", *tiny_flags, "--name", "x" * 300)
 
 
-def test_runs_of_the_same_second_get_names_of_their_own(monkeypatch):
+def test_runs_of_the_same_second_get_different_names(monkeypatch):
     second = datetime(2026, 11, 22, 16, 19, 15)
-    monkeypatch.setattr(runs, "datetime", types.SimpleNamespace(now=lambda: second))
+    monkeypatch.setattr(run_folder, "datetime", types.SimpleNamespace(now=lambda: second))
     names = []
     for _ in range(3):
-        folder, lock = runs.create_folder(dcgan_mnist.Config(), lambda new: None)
+        folder, lock = run_folder.create(tiny_script.Config(), lambda new: None)
         lock.close()
         names.append(folder.name)
     assert names == ["2026-11-22_16-19-15", "2026-11-22_16-19-15_2", "2026-11-22_16-19-15_3"]
@@ -288,10 +304,10 @@ def test_runs_of_the_same_second_get_names_of_their_own(monkeypatch):
 
 @contextlib.contextmanager
 def full_disk(folder):
-    """The disk has room for 30,000 bytes more."""
+    """Leave room for 16,000 bytes on the disk."""
     room = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
     filler = folder / "filler"
-    filler.write_bytes(bytes(room - 30_000))
+    filler.write_bytes(bytes(room - 16_000))
     try:
         yield
     finally:
@@ -321,14 +337,14 @@ def test_no_room_for_a_checkpoint(request, refusal, contents, limited_file_size,
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     before, locks, lock = contents(tiny_run), [], files.lock
     monkeypatch.setattr(files, "lock", lambda folder: locks.append(lock(folder)) or locks[-1])
-    with full_disk(Path("outputs")) if shortage == "full disk" else limited_file_size(30_000):
+    with full_disk(Path("outputs")) if shortage == "full disk" else limited_file_size(16_000):
         line = refusal("--resume", "latest", "--epochs", 2, "--sample_every", 1000)
-        assert "cannot write outputs/dcgan_mnist/tiny/checkpoints/step_00000100.npz: " in line
+        assert "cannot write outputs/tiny_script/tiny/checkpoints/step_00000100.npz: " in line
         assert ("no space left on device" if shortage == "full disk" else "file too large") in line
     after = contents(tiny_run)
     assert after.keys() == before.keys()
     changed = {Path(path).name for path in before if after[path] != before[path]}
-    assert changed <= {"config.json", "metrics.csv"}  # in them is what was done after the checkpoint
+    assert changed <= {"config.json", "metrics.csv"}  # what was done after the checkpoint
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert [lock.closed for lock in locks] == [True]
 
@@ -340,7 +356,7 @@ def test_no_room_for_the_finished_networks(refusal, tiny_run, contents, monkeypa
 
     monkeypatch.setattr(keras.Model, "save", save)
     before = contents(tiny_run)
-    assert f"cannot write {tiny_run}/generator.keras: no space left on device" in refusal("--resume", "latest")
+    assert f"cannot write {tiny_run}/network.keras: no space left on device" in refusal("--resume", "latest")
     assert contents(tiny_run) == before
 
 
@@ -352,7 +368,7 @@ def test_file_systems_without_locks(tiny_run, monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    dcgan_mnist.main(["--resume", "latest"])
+    tiny_script.main(["--resume", "latest"])
 
 
 def test_a_run_in_use_by_another_process_is_not_resumed(refused, tiny_run):
@@ -365,7 +381,7 @@ def test_a_run_in_use_by_another_process_is_not_resumed(refused, tiny_run):
 
 
 def test_a_run_of_the_same_name_that_appears_at_the_last_moment_is_left_alone(refusal, tiny_flags, monkeypatch):
-    make, folder = tempfile.mkdtemp, Path("outputs/dcgan_mnist/same")
+    make, folder = tempfile.mkdtemp, Path("outputs/tiny_script/same")
 
     def lose_the_race(**options):
         folder.mkdir()
@@ -373,27 +389,34 @@ def test_a_run_of_the_same_name_that_appears_at_the_last_moment_is_left_alone(re
         return make(**options)
 
     monkeypatch.setattr(tempfile, "mkdtemp", lose_the_race)
-    assert f"{folder} exists; go on with it by" in refusal(*tiny_flags, "--name", "same")
+    assert f"{folder} exists; continue it with" in refusal(*tiny_flags, "--name", "same")
     assert list(folder.parent.iterdir()) == [folder]
     assert [path.read_text() for path in folder.iterdir()] == ["the winner's"]
 
 
-def test_of_two_processes_with_the_same_name_one_wins(tiny_flags, tmp_path):
-    wait = "import sys, dcgan_mnist; print('ready', flush=True); sys.stdin.readline(); dcgan_mnist.main()"
-    command = [sys.executable, "-c", wait, *tiny_flags, "--name", "same"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    racers = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(2)]
-    for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        racer.stdin.write("\n")
-        racer.stdin.flush()
-    outputs = [racer.communicate() for racer in racers]
-    codes = [racer.returncode for racer in racers]
-    assert sorted(codes) == [0, 2], outputs
-    lost = outputs[codes.index(2)][1].splitlines()
-    assert [line for line in lost if line.startswith("dcgan_mnist.py: error: ")] == lost[-1:]
-    assert "outputs/dcgan_mnist/same exists" in lost[-1]
-    assert sorted(path.name for path in Path("outputs/dcgan_mnist").iterdir()) == ["latest", "same"]
-    assert len(checkpoints_of(Path("outputs/dcgan_mnist/same"))) == 2
+def test_of_several_processes_with_the_same_name_one_wins():
+    """They are forked and only make the folder: ready when all have started, they race for it."""
+    children, starts = {}, []
+    for _ in range(8):
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if not child:
+            select.select([read_end], [], [])
+            status = 1
+            with contextlib.suppress(BaseException):
+                try:
+                    run_folder.create(tiny_script.Config(name="same"), lambda new: (new / "config.json").touch())
+                    status = 0
+                except UserError as error:
+                    status = 2 if "outputs/tiny_script/same exists" in str(error) else 3
+            os._exit(status)
+        children[child] = read_end
+        starts.append(write_end)
+    for write_end in starts:
+        os.write(write_end, b"!")
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    for end in (*children.values(), *starts):
+        os.close(end)
+    assert sorted(statuses) == [0, *[2] * 7]
+    assert sorted(path.name for path in Path("outputs/tiny_script").iterdir()) == ["latest", "same"]
+    assert (Path("outputs/tiny_script/same/config.json")).exists()

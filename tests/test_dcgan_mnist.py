@@ -1,24 +1,35 @@
-"""The method: networks, losses, the step, and what the command line makes of them."""
+"""The method, networks, losses and step, and the whole script through its command line."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import dcgan_mnist
-from common import cli, latent_space, runs
 from dcgan_mnist import Config
+from evaluation import collapse
 
-SMALL = Config(generator_width=4, discriminator_width=4, latent_dim=8, batch_size=16, precision="float32")
+SMALL = Config(
+    generator_width=4, discriminator_width=4, latent_dim=8, batch_size=16, image_size=16, precision="float32"
+)
+TINY_FLAGS = [
+    *("--generator_width", "4", "--discriminator_width", "4", "--latent_dim", "8", "--batch_size", "16"),
+    *("--image_size", "16", "--epochs", "1", "--sample_every", "4", "--precision", "float32"),
+]
+RUNS = Path("outputs/dcgan_mnist")
 
 
 def make(config=SMALL, channels=1, classes=0):
+    """Return networks and their step, which runs eagerly: most tests take one step, and a graph takes longer."""
     keras.utils.set_random_seed(0)
     networks = dcgan_mnist.build(config, channels, classes)
-    return networks, tf.function(dcgan_mnist.make_train_step(**networks, config=config, classes=classes))
+    return networks, dcgan_mnist.make_train_step(**networks, config=config, classes=classes)
 
 
 def batch(config=SMALL, channels=1, classes=10):
@@ -45,9 +56,10 @@ def test_networks_fit_each_other_at_every_size(size, channels):
     assert networks["discriminator"](images).shape == (2, 1)
 
 
-def test_size_that_does_not_halve_to_the_start_is_refused_with_the_nearest():
-    with pytest.raises(cli.UserError, match=r"--image_size 30: .* 28"):
-        dcgan_mnist.start_size(30)
+def test_size_that_does_not_halve_to_the_start_is_refused_with_the_nearest(refusal_of):
+    line = refusal_of(dcgan_mnist, "--data", "digits", "--image_size", "30")
+    assert "--image_size 30" in line
+    assert "28" in line
 
 
 def test_losses_against_closed_forms():
@@ -92,7 +104,8 @@ def test_each_loss_trains_its_own_network_only():
 
 
 def test_discriminator_overfits_one_batch():
-    networks, step = make()
+    networks, step = make(dataclasses.replace(SMALL, learning_rate=8e-3))
+    step = tf.function(step)
     networks["generator_optimizer"].learning_rate = 0.0
     pixels, labels = batch()
     losses = [step(pixels, labels, tf.constant(0, tf.int64)) for _ in range(60)]
@@ -101,8 +114,7 @@ def test_discriminator_overfits_one_batch():
 
 
 def test_average_follows_the_generator():
-    config = Config(generator_width=4, discriminator_width=4, latent_dim=8, batch_size=16, average_decay=0.5)
-    networks, step = make(config)
+    networks, step = make(dataclasses.replace(SMALL, average_decay=0.5))
     kernel, average = (networks[name].trainable_variables[0] for name in ("generator", "averaged_generator"))
     old = average.numpy()
     step(*batch(), tf.constant(1000, tf.int64))
@@ -119,8 +131,8 @@ def test_latents_depend_on_seed_and_step_alone():
     assert numbers.std() == pytest.approx(1, abs=0.02)
 
 
-def test_without_classes_the_labels_of_the_data_have_no_say():
-    """Unconditional training on labelled data: an image's label must not mask its logit."""
+def test_unconditional_training_ignores_labels():
+    """An image's label must not mask its logit."""
     _, step = make()
     _, other_step = make()
     pixels, labels = batch()
@@ -130,7 +142,7 @@ def test_without_classes_the_labels_of_the_data_have_no_say():
     assert float(losses["discriminator_loss"]) != pytest.approx(2 * np.log(2), abs=1e-4)
 
 
-def test_conditional_networks_see_the_class():
+def test_conditional_networks_depend_on_the_class():
     _, step = make(classes=10)
     pixels, labels = batch()
     first = step(pixels, labels, tf.constant(0, tf.int64))
@@ -138,120 +150,84 @@ def test_conditional_networks_see_the_class():
     second = step(pixels, (labels + 1) % 10, tf.constant(0, tf.int64))
     assert float(first["discriminator_loss"]) != float(second["discriminator_loss"])
     logits = np.arange(6, dtype=np.float32).reshape(2, 3)
-    assert dcgan_mnist.of_class(tf.constant(logits), [2, 0]).numpy().tolist() == [2, 3]
+    assert dcgan_mnist.own_class_logit(tf.constant(logits), [2, 0]).numpy().tolist() == [2, 3]
 
 
-def test_spherical_walk_keeps_the_norm_and_even_steps():
-    start, end = np.array([[2.0, 0, 0], [0, 1, 0]]), np.array([[0, 2.0, 0], [0, 0, 1]])
-    walk = latent_space.spherical_walk(start, end, 4)
-    assert walk.shape == (4, 2, 3)
-    np.testing.assert_allclose(walk[0], start)
-    np.testing.assert_allclose(np.linalg.norm(walk, axis=-1), [[2, 1]] * 4, rtol=1e-6)
-    np.testing.assert_allclose(walk[2, 0], [2**0.5, 2**0.5, 0], rtol=1e-6)
+@pytest.fixture(scope="module")
+def _trained(tmp_path_factory):
+    """A conditional run of one epoch, 5 steps, on pictures in colour of two classes, and the folder of the pictures."""
+    outputs = tmp_path_factory.mktemp("trained")
+    random = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (outputs / "pictures" / name).mkdir(parents=True)
+        for number in range(40):
+            pixels = random.integers(0, 256, (20, 20, 3), np.uint8)
+            Image.fromarray(pixels).save(outputs / "pictures" / name / f"{number}.png")
+    flags = ["--data", str(outputs / "pictures"), "--conditional", "--output_dir", str(outputs), "--name", "a"]
+    dcgan_mnist.main([*TINY_FLAGS, *flags])
+    return outputs
 
 
-def test_run_leaves_what_it_promises_and_can_be_sampled(tiny_flags):
-    dcgan_mnist.main([*tiny_flags, "--name", "a", "--conditional"])
-    folder = Path("outputs/dcgan_mnist/a")
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    assert names == {
-        *("config.json", "metrics.csv", "curves.png", "samples", "samples.gif", "final.png", "checkpoints"),
+@pytest.fixture
+def trained(_trained):
+    """The folder of that run; the test's own copy."""
+    shutil.copytree(_trained / "dcgan_mnist", RUNS, symlinks=True)
+    return RUNS / "a"
+
+
+def test_a_run_leaves_its_files_and_can_be_sampled(trained):
+    names = {path.name for path in trained.iterdir() if not path.name.startswith(".")}
+    assert names == {  # after 50 steps also metrics.csv and curves.png
+        *("config.json", "samples", "samples.gif", "final.png", "checkpoints"),
         *("generator.keras", "discriminator.keras"),
     }
-    assert Path("outputs/dcgan_mnist/latest/config.json").samefile(folder / "config.json")
-    assert json.loads((folder / "config.json").read_text())["data"]["class_names"] == list("0123456789")
-    model = keras.models.load_model(folder / "generator.keras")
-    assert model(np.zeros((1, 18), np.float32)).shape == (1, 16, 16, 1)
+    assert (RUNS / "latest/config.json").samefile(trained / "config.json")
+    assert json.loads((trained / "config.json").read_text())["data"]["class_names"] == ["left", "right"]
+    model = keras.models.load_model(trained / "generator.keras")
+    assert model(np.zeros((1, 10), np.float32)).shape == (1, 16, 16, 3)
 
-    dcgan_mnist.main(["--sample", "7", "--label", "3", "--interpolate"])
-    with np.load(folder / "generated/samples.npz", allow_pickle=False) as file:
-        assert file["images"].shape == (7, 16, 16, 1)
+    dcgan_mnist.main(["--sample", "7", "--label", "right", "--interpolate"])
+    with np.load(trained / "generated/samples.npz", allow_pickle=False) as file:
+        assert file["images"].shape == (7, 16, 16, 3)
         assert file["images"].dtype == np.uint8
-        assert file["labels"].tolist() == [3] * 7
+        assert file["labels"].tolist() == [1] * 7
         first = file["images"]
-    assert (folder / "generated/walk.gif").exists()
-    assert (folder / "generated/walk.png").exists()
-    dcgan_mnist.main(["--sample", "7", "--label", "3", "--seed", "1"])
-    with np.load(folder / "generated/samples.npz") as file:
-        assert not np.array_equal(file["images"], first)
-    dcgan_mnist.main(["--sample", "7", "--label", "3"])
-    with np.load(folder / "generated/samples.npz") as file:
-        assert np.array_equal(file["images"], first)
+    assert (trained / "generated/walk.gif").exists()
+    assert (trained / "generated/walk.png").exists()
+    for seed, is_same in (("1", False), ("0", True)):
+        dcgan_mnist.main(["--sample", "7", "--label", "right", "--seed", seed])
+        with np.load(trained / "generated/samples.npz") as file:
+            assert np.array_equal(file["images"], first) == is_same
 
 
-def test_own_pictures_in_colour(tiny_flags, tiny_folder):
-    folder = tiny_folder(count=20)
-    dcgan_mnist.main([*tiny_flags, "--data", str(folder), "--image_size", "32", "--name", "own"])
-    dcgan_mnist.main(["--sample", "4"])
-    with np.load(Path("outputs/dcgan_mnist/own/generated/samples.npz")) as file:
-        assert file["images"].shape == (4, 32, 32, 3)
+def test_one_epoch_and_one_resumed_equal_two(_trained, trained):
+    """The state of both networks, the average and both optimizers continues; test_resume.py tests the rest."""
+    flags = ["--data", str(_trained / "pictures"), "--conditional", "--epochs", "2", "--name", "straight"]
+    dcgan_mnist.main([*TINY_FLAGS, *flags])
+    dcgan_mnist.main(["--resume", str(trained), "--epochs", "2"])
+    one, two = (np.load(RUNS / name / "checkpoints/step_00000010.npz") for name in ("straight", "a"))
+    assert one.files == two.files
+    assert len({name.split("/")[0] for name in one.files}) > 5
+    for name in set(one.files) - {"seconds"}:
+        np.testing.assert_array_equal(one[name], two[name])
 
 
-class FakeRun:
-    """A run in which nothing happens but what it is told, with noise as its data."""
-
-    def __init__(self, discriminator_loss):
-        self.metrics = {"discriminator_loss": discriminator_loss}
-        self.data = dcgan_mnist.datasets.Images(*batch(), (), "noise")
-        self.told = []
-
-    def warn(self, kind, text):
-        self.told.append(kind)
+def test_signs_of_failure():
+    real = batch()[0]
+    same = np.full((9, 16, 16, 1), 7, np.uint8)
+    found = collapse.signs_of_failure(same, real, {"discriminator_loss": 0.001})
+    assert list(found) == ["discriminator wins", "alike"]
+    assert collapse.signs_of_failure(real, real, {"discriminator_loss": 1.0}) == {}
+    assert collapse.signs_of_failure(same, real, {}) == {}  # before the first row of metrics
 
 
-def test_trouble_is_told():
-    run = FakeRun(0.001)
-    runs.Run.look_for_trouble(run, np.full((9, 28, 28, 1), 7, np.uint8))
-    assert run.told == ["discriminator wins", "alike"]
-    run = FakeRun(1.0)
-    runs.Run.look_for_trouble(run, batch()[0])
-    assert run.told == []
-
-
-def test_classes_that_differ_do_not_hide_that_each_is_all_alike():
+def test_different_classes_do_not_hide_that_the_images_of_each_are_alike():
     labels = np.repeat(np.arange(10), 10)
     random = np.random.default_rng(0)
     of_classes = random.integers(0, 256, (10, 8, 8, 1)).astype(np.uint8)
     real = np.clip(of_classes[labels] // 2 + random.integers(0, 128, (100, 8, 8, 1)), 0, 255).astype(np.uint8)
-    run = FakeRun(1.0)
-    run.data = dcgan_mnist.datasets.Images(real, labels.astype(np.int32), tuple("0123456789"), "noise")
-    runs.Run.look_for_trouble(run, real, labels)
-    assert run.told == []
-    runs.Run.look_for_trouble(run, of_classes[labels], labels)
-    assert run.told == ["alike"]
-
-
-def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoint(tiny_flags, capsys, monkeypatch):
-    original = dcgan_mnist.make_train_step
-
-    def breaks_at_step_26(**arguments):
-        step_of = original(**arguments)
-
-        def train_step(pixels, labels, step):
-            losses = step_of(pixels, labels, step)
-            return {name: tf.where(step == 25, np.nan, loss) for name, loss in losses.items()}
-
-        return train_step
-
-    monkeypatch.setattr(dcgan_mnist, "make_train_step", breaks_at_step_26)
-    with pytest.raises(SystemExit) as leaving:
-        dcgan_mnist.main([*tiny_flags, "--name", "nan"])
-    assert leaving.value.code == 2
-    message = capsys.readouterr().err
-    assert "generator_loss is not finite at step 26" in message
-    assert message.count("\n") == 1
-    kept = sorted(path.name for path in Path("outputs/dcgan_mnist/nan/checkpoints").iterdir())
-    assert kept == ["step_00000010.npz", "step_00000020.npz"]
-
-
-def test_losses_and_grids_for_tensorboard(tiny_flags):
-    dcgan_mnist.main([*tiny_flags, "--tensorboard", "--name", "board"])
-    (path,) = Path("outputs/dcgan_mnist/board/tensorboard").iterdir()
-    found = {}
-    for event in tf.compat.v1.train.summary_iterator(str(path)):
-        for value in event.summary.value:
-            found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
-    assert sorted(found) == ["discriminator_loss", "generator_loss", "samples"]
-    metrics = np.genfromtxt("outputs/dcgan_mnist/board/metrics.csv", delimiter=",", names=True)
-    assert found["generator_loss"][50] == pytest.approx(float(metrics["generator_loss"]))
-    assert sorted(found["samples"]) == [0, 20, 40, 60, 80, 93]
+    metrics = {"discriminator_loss": 1.0}
+    assert collapse.signs_of_failure(real, real, metrics, (labels, labels)) == {}
+    found = collapse.signs_of_failure(of_classes[labels], real, metrics, (labels, labels))
+    assert list(found) == ["alike"]
+    assert collapse.signs_of_failure(of_classes[labels], real, metrics) == {}

@@ -1,6 +1,5 @@
-"""One device and several give the same result for the same global batch."""
+"""One device and several give the same result for the same global batch; what devices.setup chooses."""
 
-import csv
 import json
 import os
 import socket
@@ -12,119 +11,76 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_script
+from conftest import ROOT, STEPS
 
-from common import devices
-
-ROOT = Path(__file__).parent.parent
-
-# Trains a little and prints the last losses and a weight; in a process of its own, as devices are set up once.
-PROGRAM = """
-import json, sys
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
 import dcgan_mnist
 from common import datasets, devices
-import numpy as np
-config = dcgan_mnist.Config(
-    generator_width=4, discriminator_width=4, latent_dim=8, batch_size=16, precision="float32",
-    strategy=sys.argv[2],
-)
-device = devices.setup(config)
-with device.strategy.scope():
-    networks = dcgan_mnist.build(config, 1, 0)
-step = device.compile(dcgan_mnist.make_train_step(**networks, config=config, classes=0))
-data = datasets.load("digits", 28)
-for number in range(5):
-    part = slice(number * 16, number * 16 + 16)
-    losses = step(*device.share(data.images[part], data.labels[part]), tf.constant(number, tf.int64))
-models = [networks[name] for name in ("generator", "averaged_generator", "discriminator")]
-sums = [float(np.abs(variable.numpy()).sum()) for model in models for variable in model.variables]
-print("RESULT", json.dumps([device.replicas, *(float(loss) for loss in losses.values()), *sums]))
+
+SMALL = {
+    "generator_width": 4,
+    "discriminator_width": 4,
+    "latent_dim": 8,
+    "batch_size": 16,
+    "image_size": 16,
+    "precision": "float32",
+}
+RUNS = Path("outputs/tiny_script")
+
+# Trains a run and continues it, each with the flags in one argument. The chief's last files must be complete before
+# the other worker reads them.
+WORKER = """
+import sys, time
+from pathlib import Path
+import tiny_script
+first, second, index = *map(str.split, sys.argv[1:3]), sys.argv[3]
+tiny_script.main(first)
+Path(f"finished_{index}").touch()
+while not all(Path(f"finished_{other}").exists() for other in "01"):
+    time.sleep(0.05)
+tiny_script.main(second)
 """
 
 
-def start(devices, strategy, cluster=None):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if cluster:
-        environment["TF_CONFIG"] = json.dumps(cluster)
-    command = [sys.executable, "-c", PROGRAM, str(devices), strategy]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def test_two_mirrored_devices_equal_one(assert_two_devices_equal_one):
+    def found(train, strategy):
+        data = datasets.load("digits", 16)
+        batches = [(data.images[start : start + 16], data.labels[start : start + 16]) for start in range(0, 80, 16)]
+        config = dcgan_mnist.Config(**SMALL, strategy=strategy)
+        networks, losses = train(dcgan_mnist, config, 1, 0, batches=batches, classes=0)
+        models = [networks[name] for name in ("generator", "averaged_generator", "discriminator")]
+        return [*losses.values(), *(np.abs(variable.numpy()).sum() for model in models for variable in model.variables)]
+
+    assert_two_devices_equal_one(found, rtol=1e-4)
 
 
-def result(process):
-    output, _ = process.communicate(timeout=240)
-    lines = [line for line in output.splitlines() if line.startswith("RESULT")]
-    assert lines, output[-2000:]
-    replicas, *numbers = json.loads(lines[0].removeprefix("RESULT"))
-    return replicas, np.array(numbers)
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-@pytest.fixture(scope="module")
-def one_device():
-    replicas, numbers = result(start(1, "one_device"))
-    assert replicas == 1
-    return numbers
-
-
-def test_two_mirrored_devices_equal_one(one_device):
-    replicas, numbers = result(start(2, "mirrored"))
-    assert replicas == 2
-    np.testing.assert_allclose(numbers, one_device, rtol=1e-4)
-
-
-def test_two_workers_equal_one_device(one_device):
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    clusters = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}} for index in (0, 1)]
-    processes = [start(1, "auto", cluster) for cluster in clusters]
-    for process in processes:
-        replicas, numbers = result(process)
-        assert replicas == 2
-        np.testing.assert_allclose(numbers, one_device, rtol=1e-4)
-
-
-def test_two_workers_train_a_run_and_go_on_with_it(tiny_flags):
-    """The whole script: the first worker writes the run's folder, and both go on from its checkpoint."""
-
-    def run_both(*flags):
-        addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-        processes = []
-        for index in (0, 1):
-            cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_CONFIG": json.dumps(cluster)}
-            command = [sys.executable, str(ROOT / "dcgan_mnist.py"), *flags]
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            processes.append(subprocess.Popen(command, env=environment, text=True, **pipes))
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-        assert [process.returncode for process in processes] == [0, 0], outputs
-        return outputs
-
-    folder = Path("outputs/dcgan_mnist")
-    run_both(*tiny_flags, "--name", "workers")
-    assert [path.name for path in folder.iterdir() if not path.is_symlink()] == ["workers"]
-    outputs = run_both("--resume", str(folder / "workers"), "--epochs", "2")
-    assert all("resumed after 93 steps" in output for output in outputs)
-    subprocess.run(
-        [sys.executable, str(ROOT / "dcgan_mnist.py"), *tiny_flags, "--epochs", "2", "--name", "alone"], check=True
-    )
-    rows = {}
-    for name in ("workers", "alone"):
-        with (folder / name / "metrics.csv").open() as file:
-            rows[name] = [
-                [float(row[f"{it}_loss"]) for it in ("generator", "discriminator")] for row in csv.DictReader(file)
-            ]
-    assert len(rows["alone"]) == 3
-    np.testing.assert_allclose(rows["workers"], rows["alone"], rtol=0.05)  # rounding grows over 186 steps
+def test_two_workers_train_a_run_and_resume_it_like_one_device(tiny_flags):
+    """A whole script: the first worker writes the run's folder, and both resume from its checkpoint."""
+    first = [*tiny_flags, "--dropout", "0"]
+    second = ["--resume", str(RUNS / "workers"), "--epochs", "2"]
+    with socket.socket() as one, socket.socket() as two:
+        for free in (one, two):
+            free.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in (one, two)]
+    workers = []
+    for index in (0, 1):
+        cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TF_CONFIG": json.dumps(cluster)}
+        command = [sys.executable, "-c", WORKER, " ".join([*first, "--name", "workers"]), " ".join(second), str(index)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        workers.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+    tiny_script.main([*first, "--epochs", "2", "--name", "alone"])
+    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    assert all(f"resumed after {STEPS} steps" in output for output in outputs)
+    assert sorted(path.name for path in RUNS.iterdir() if not path.is_symlink()) == ["alone", "workers"]
+    checkpoint = f"checkpoints/step_{2 * STEPS:08d}.npz"
+    alone, together = (np.load(RUNS / name / checkpoint) for name in ("alone", "workers"))
+    assert alone.files == together.files
+    for name in set(alone.files) - {"seconds", "losses"}:
+        np.testing.assert_allclose(together[name], alone[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    tables = [(RUNS / name / "metrics.csv").read_text().splitlines() for name in ("alone", "workers")]
+    assert len(tables[0]) == len(tables[1]) == 1 + 3
 
 
 @pytest.mark.parametrize(
@@ -136,7 +92,7 @@ def test_two_workers_train_a_run_and_go_on_with_it(tiny_flags):
         ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, ("worker", 0), False),
     ],
 )
-def test_one_machine_alone_writes(cluster, task, expected):
+def test_only_the_chief_writes_files(cluster, task, expected):
     spec = tf.train.ClusterSpec(cluster)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(spec, task_type=task[0], task_id=task[1])
     strategy = types.SimpleNamespace(cluster_resolver=resolver)
@@ -147,11 +103,11 @@ def test_one_machine_alone_writes(cluster, task, expected):
     ("flags", "expected"),
     [
         ("fpu avx2 avx512f", "float32"),
-        ("fpu avx512f avx512_bf16", "float32"),  # where TensorFlow is slower in bfloat16
+        ("fpu avx512f avx512_bf16", "float32"),  # TensorFlow is slower in bfloat16 there
         ("fpu avx512f avx512_bf16 amx_bf16 amx_tile", "mixed_bfloat16"),
     ],
 )
-def test_precision_that_suits_the_processor(flags, expected, monkeypatch):
+def test_the_precision_suits_the_processor(flags, expected, monkeypatch):
     monkeypatch.setattr(devices.Path, "exists", lambda path: True)
     monkeypatch.setattr(devices.Path, "read_text", lambda path: f"processor\t: 0\nflags\t\t: {flags}\n")
     assert devices._precision("auto", gpus=[])[0] == expected

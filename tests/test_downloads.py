@@ -1,3 +1,5 @@
+"""Downloads from a server that answers well, badly or not at all, and from two processes at once."""
+
 import errno
 import fcntl
 import hashlib
@@ -25,7 +27,8 @@ from servers import (
     trickle,
 )
 
-from common import cli, datasets, downloads, files
+from common import datasets, downloads, files
+from common.errors import UserError
 
 SHA256 = hashlib.sha256(GOOD).hexdigest()
 MD5 = hashlib.md5(GOOD).hexdigest()
@@ -64,7 +67,7 @@ def test_a_good_file(serve, answer, digest):
     "hitch",
     [status(500), status(429), body(GOOD[:300_000], len(GOOD)), chunked_and_cut, silence, silence_in_the_middle],
 )
-def test_what_may_pass_is_tried_again(serve, hitch):
+def test_a_temporary_failure_is_tried_again(serve, hitch):
     url, requests = serve(hitch, hitch, body(GOOD))
     assert fetch(url) == GOOD
     assert left() == ["file"]
@@ -80,24 +83,24 @@ def test_what_may_pass_is_tried_again(serve, hitch):
         (chunked_and_cut, 3, "IncompleteRead"),
         (silence, 3, "timed out"),
         (silence_in_the_middle, 3, "timed out"),
-        (body(GOOD[::-1]), 1, f"has not the expected contents .*, not {SHA256[:16]}"),
-        (body(GOOD, 300_000), 1, "has not the expected contents"),
-        (body(b""), 1, "has not the expected contents"),
-        (partial_content(GOOD[:1000], "bytes 1000-1999/700000"), 3, "a part that was not asked for"),
+        (body(GOOD[::-1]), 1, f"does not have the expected contents .*, not {SHA256[:16]}"),
+        (body(GOOD, 300_000), 1, "does not have the expected contents"),
+        (body(b""), 1, "does not have the expected contents"),
+        (partial_content(GOOD[:1000], "bytes 1000-1999/700000"), 3, "a part that was not requested"),
     ],
 )
-def test_a_failure_is_told_and_leaves_nothing(serve, answer, tries, words):
+def test_a_failure_is_reported_and_leaves_nothing(serve, answer, tries, words):
     url, requests = serve(answer)
-    with pytest.raises(cli.UserError, match=f"{re.escape(url)} .*{words}"):
+    with pytest.raises(UserError, match=f"{re.escape(url)} .*{words}"):
         fetch(url)
     assert left() == []
     assert len(requests) == tries
 
 
-def test_a_server_that_trickles_is_given_up(serve):
+def test_a_server_that_trickles_exceeds_the_time_limit(serve):
     url, requests = serve(trickle)
     start = time.monotonic()
-    with pytest.raises(cli.UserError, match=r"could not be downloaded: it took longer than 0\.6 seconds"):
+    with pytest.raises(UserError, match=r"could not be downloaded: it took longer than 0\.6 seconds"):
         fetch(url, seconds=0.6)
     assert time.monotonic() - start < 3
     assert left() == []
@@ -105,53 +108,53 @@ def test_a_server_that_trickles_is_given_up(serve):
 
 
 def test_refused_connection(closed_port):
-    with pytest.raises(cli.UserError, match=r"could not be downloaded: .*refused"):
+    with pytest.raises(UserError, match=r"could not be downloaded: .*refused"):
         fetch(f"http://127.0.0.1:{closed_port}/file")
     assert left() == []
 
 
 @pytest.mark.parametrize("url", ["http://[bad/file", "http://127.0.0.1:port/file", "http:///file", "file"])
-def test_no_address(serve, url):  # `serve` for its clock, which does not wait between two tries
-    with pytest.raises(cli.UserError, match=f"{re.escape(url)} could not be downloaded: "):
+def test_no_url(url):
+    with pytest.raises(UserError, match=f"{re.escape(url)} could not be downloaded: "):
         fetch(url)
     assert left() == []
 
 
-def test_a_redirection_is_followed_with_the_part_that_is_asked_for(serve):
+def test_a_redirection_is_followed_with_the_requested_part(serve):
     leave(GOOD[:1000])
     place, requests = serve(ranged(GOOD))
     assert fetch(serve(redirect(place))[0]) == GOOD
     assert ranges(requests) == ["bytes=1000-"]
 
 
-def test_redirections_in_a_circle_end(serve):
+def test_circular_redirections_end(serve):
     url, requests = serve(redirect("/file"))
-    with pytest.raises(cli.UserError, match=r"could not be downloaded: the server answered 302 .*redirect"):
+    with pytest.raises(UserError, match=r"could not be downloaded: the server answered 302 .*redirect"):
         fetch(url)
     assert 1 < len(requests) < 20
     assert left() == []
 
 
-def test_a_file_that_is_there_stays_when_its_replacement_fails(serve):
+def test_an_existing_file_stays_when_its_replacement_fails(serve):
     leave(b"old", PATH)
-    with pytest.raises(cli.UserError):
+    with pytest.raises(UserError):
         fetch(serve(body(GOOD[::-1]))[0])
     assert PATH.read_text() == "old"
     assert left() == ["file"]
 
 
-def test_a_cache_that_cannot_be_written_is_no_fault_of_the_network(serve):
+def test_a_cache_that_cannot_be_written_is_not_a_failure_of_the_network(serve):
     url, _ = serve(body(GOOD))
     Path("cache").write_text("a file where the folder should be")
-    with pytest.raises(cli.UserError, match="cannot write cache/inner/file: "):
+    with pytest.raises(UserError, match="cannot write cache/inner/file: "):
         fetch(url)
     assert left() == ["cache"]
 
 
-# Going on
+# Resuming
 
 
-def test_a_try_goes_on_where_the_last_one_stopped(serve):
+def test_an_attempt_resumes_where_the_last_one_stopped(serve):
     url, requests = serve(ranged(GOOD, most=300_000))
     assert fetch(url) == GOOD
     assert ranges(requests) == [None, "bytes=300000-", "bytes=600000-"]
@@ -159,11 +162,11 @@ def test_a_try_goes_on_where_the_last_one_stopped(serve):
     assert left() == ["file"]
 
 
-def test_the_next_run_goes_on_after_a_failure(serve):
-    with pytest.raises(cli.UserError, match="it ended after 300,000 of 700,000 bytes"):
+def test_the_next_run_resumes_after_a_failure(serve):
+    with pytest.raises(UserError, match="it ended after 300,000 of 700,000 bytes"):
         fetch(serve(body(GOOD[:300_000], len(GOOD)))[0])
     assert left() == [".file.part"]
-    with pytest.raises(cli.UserError, match="404"):
+    with pytest.raises(UserError, match="404"):
         fetch(serve(status(404))[0])
     assert PART.read_bytes() == GOOD[:300_000]
     url, requests = serve(ranged(GOOD))
@@ -179,9 +182,9 @@ def test_the_next_run_goes_on_after_a_failure(serve):
         partial_content(GOOD[300_000:500_000], "bytes 300000-499999/700000"),
         partial_content(GOOD[300_000:500_000], "bytes 300000-699999/*", length=400_000),
     ],
-    ids=["less than asked for", "cut, and of unknown length"],
+    ids=["less than requested", "cut, and of unknown length"],
 )
-def test_it_goes_on_after_a_part_of_the_part(serve, answer):
+def test_it_resumes_after_a_part_of_the_part(serve, answer):
     leave(GOOD[:300_000])
     url, requests = serve(answer, ranged(GOOD))
     assert fetch(url) == GOOD
@@ -189,7 +192,7 @@ def test_it_goes_on_after_a_part_of_the_part(serve, answer):
 
 
 @pytest.mark.parametrize(
-    ("answer", "asked"),
+    ("answer", "requested"),
     [
         (body(GOOD), ["bytes=300000-"]),
         (status(416), ["bytes=300000-", None]),
@@ -200,11 +203,11 @@ def test_it_goes_on_after_a_part_of_the_part(serve, answer):
     ],
     ids=["none", "416", "from elsewhere", "from far away", "from nowhere", "wrong bytes"],
 )
-def test_a_server_that_cannot_go_on_starts_over(serve, answer, asked):
+def test_with_a_server_that_cannot_resume_it_starts_over(serve, answer, requested):
     leave(GOOD[:300_000])
     url, requests = serve(answer, body(GOOD))
     assert fetch(url) == GOOD
-    assert ranges(requests) == asked
+    assert ranges(requests) == requested
     assert left() == ["file"]
 
 
@@ -214,7 +217,7 @@ def test_a_lost_connection_that_looks_like_the_end(serve):
     assert ranges(requests) == [None, "bytes=300000-"]
 
 
-def test_wrong_bytes_of_an_earlier_run_cost_but_one_more_request(serve):
+def test_wrong_bytes_of_an_earlier_run_cost_one_more_request(serve):
     leave(bytes(300_000))
     url, requests = serve(ranged(GOOD))
     assert fetch(url) == GOOD
@@ -224,26 +227,26 @@ def test_wrong_bytes_of_an_earlier_run_cost_but_one_more_request(serve):
 def test_wrong_contents_in_parts_and_then_in_one_are_given_up(serve):
     leave(GOOD[:300_000])
     url, requests = serve(ranged(GOOD[::-1]))
-    with pytest.raises(cli.UserError, match="has not the expected contents"):
+    with pytest.raises(UserError, match="does not have the expected contents"):
         fetch(url)
     assert ranges(requests) == ["bytes=300000-", None]
     assert left() == []
 
 
-def test_where_only_the_size_is_known_no_parts_are_joined(serve):
+def test_if_only_the_size_is_known_no_parts_are_joined(serve):
     leave(bytes(300_000))
     url, requests = serve(ranged(GOOD, most=300_000), ranged(GOOD))
     assert fetch(url, len(GOOD)) == GOOD
     assert ranges(requests) == [None, None]
-    with pytest.raises(cli.UserError, match=r"has not the expected contents \(700,000 bytes, not 700,001\)"):
+    with pytest.raises(UserError, match=r"does not have the expected contents \(700,000 bytes, not 700,001\)"):
         fetch(url, len(GOOD) + 1)
     assert PATH.read_bytes() == GOOD
     assert left() == ["file"]
 
 
-def test_a_full_disk_stops_the_download_and_the_next_run_goes_on(serve, limited_file_size):
+def test_a_full_disk_stops_the_download_and_the_next_run_resumes_it(serve, limited_file_size):
     url, requests = serve(ranged(GOOD))
-    with limited_file_size(400_000), pytest.raises(cli.UserError) as refused:
+    with limited_file_size(400_000), pytest.raises(UserError) as refused:
         fetch(url)
     assert str(refused.value) == "cannot write cache/inner/file: file too large"
     assert left() == [".file.part"]
@@ -263,9 +266,9 @@ def other():
         yield file
 
 
-def test_a_file_that_another_process_downloads_is_waited_for_and_left_alone(serve, other):
+def test_a_file_that_another_process_is_downloading_is_left_alone(serve, other):
     url, requests = serve(ranged(GOOD))
-    with pytest.raises(cli.UserError, match="another process is still writing cache/inner/file"):
+    with pytest.raises(UserError, match="another process is still writing cache/inner/file"):
         fetch(url, seconds=0.3)
     assert requests == []
     assert PART.read_bytes() == GOOD[:1000]
@@ -273,7 +276,7 @@ def test_a_file_that_another_process_downloads_is_waited_for_and_left_alone(serv
     assert fetch(url) == GOOD
 
 
-def test_what_another_process_has_downloaded_meanwhile_is_taken(serve, other, capsys):
+def test_what_another_process_has_downloaded_is_used(serve, other, capsys):
     url, requests = serve(status(500))
     waiting = threading.Thread(target=fetch, args=(url,))
     waiting.start()
@@ -288,7 +291,7 @@ def test_what_another_process_has_downloaded_meanwhile_is_taken(serve, other, ca
     assert left() == ["file"]
 
 
-def test_a_file_that_was_put_in_place_while_it_was_opened_is_not_written_into(serve, monkeypatch):
+def test_a_file_that_was_put_in_place_while_it_was_opened_is_not_changed(serve, monkeypatch):
     url, requests = serve(body(GOOD[::-1]))
     flock = fcntl.flock
 
@@ -299,13 +302,13 @@ def test_a_file_that_was_put_in_place_while_it_was_opened_is_not_written_into(se
 
     leave(GOOD)
     monkeypatch.setattr(fcntl, "flock", too_late)
-    with pytest.raises(cli.UserError, match="has not the expected contents"):
+    with pytest.raises(UserError, match="does not have the expected contents"):
         fetch(url, len(GOOD) - 1)
     assert PATH.read_bytes() == GOOD
     assert left() == ["file"]
 
 
-def test_it_is_put_in_place_when_it_is_on_the_disk_and_while_it_is_locked(serve, monkeypatch):
+def test_the_file_is_put_in_place_after_it_is_on_disk_and_while_it_is_locked(serve, monkeypatch):
     synced, replace = [], Path.replace
 
     def replaced(part, path):
@@ -354,7 +357,7 @@ def test_mnist_is_downloaded_once(serve, monkeypatch, tmp_path, archive, data):
 
 
 @pytest.mark.parametrize("failure", ["refused", "wrong contents", "silence", "read-only"])
-def test_without_mnist_auto_goes_on_with_the_digits_and_says_why(
+def test_without_mnist_auto_continues_with_the_digits_and_says_why(
     serve, monkeypatch, tmp_path, capsys, archive, failure
 ):
     if failure != "refused":
@@ -367,19 +370,19 @@ def test_without_mnist_auto_goes_on_with_the_digits_and_says_why(
     first, second, third = captured.out.splitlines()
     why = {
         "refused": "refused",
-        "wrong contents": "has not the expected contents",
+        "wrong contents": "does not have the expected contents",
         "silence": "timed out",
         "read-only": "cannot write",
     }
     assert first.startswith(f"MNIST is not in {tmp_path / 'keras' / 'datasets'}, and ")
     assert why[failure] in first
-    assert "goes on with scikit-learn's small digits" in second
+    assert second.startswith("continuing with scikit-learn's small digits; to use MNIST, put mnist.npz into ")
     assert third.startswith("data: scikit-learn's small digits (train), 1,500 pictures")
     assert captured.err == ""
     assert list((tmp_path / "keras").rglob("*.*")) == []
 
 
-def test_without_mnist_insisting_on_it_is_an_error(refusal, tmp_path):
+def test_without_mnist_requesting_it_is_an_error(refusal, tmp_path):
     assert "mnist.npz could not be downloaded: " in refusal("--data", "mnist")
     assert not Path("outputs").exists()
     assert list((tmp_path / "keras").rglob("*.*")) == []
@@ -398,12 +401,12 @@ def archive_of(*names):
     return file.getvalue()
 
 
-def test_cifar10_is_unpacked_beside_its_place_and_the_archive_removed(serve, monkeypatch, tmp_path):
+def test_cifar10_is_unpacked_and_the_archive_removed(serve, monkeypatch, tmp_path):
     data = archive_of("cifar-10-batches-py/test_batch")
     url, requests = serve(body(data))
     monkeypatch.setattr(datasets, "CIFAR10_URL", url)
     monkeypatch.setattr(datasets, "CIFAR10_SHA256", hashlib.sha256(data).hexdigest())
-    with pytest.raises(cli.UserError, match="test_batch is damaged"):  # three bytes are no pictures
+    with pytest.raises(UserError, match="test_batch is damaged"):  # it is three bytes
         datasets.load("cifar10", 32, split="test")
     found = [str(path.relative_to(tmp_path / "keras" / "datasets")) for path in (tmp_path / "keras").rglob("*_batch")]
     assert found == ["cifar-10-batches-py/test_batch"]
@@ -416,16 +419,16 @@ def test_no_archive_writes_outside_its_folder(serve, monkeypatch, tmp_path, name
     data = archive_of(name)
     monkeypatch.setattr(datasets, "CIFAR10_URL", serve(body(data))[0])
     monkeypatch.setattr(datasets, "CIFAR10_SHA256", hashlib.sha256(data).hexdigest())
-    with pytest.raises(cli.UserError, match=r"cannot be unpacked|cannot write"):
+    with pytest.raises(UserError, match=r"cannot be unpacked|cannot write"):
         datasets.load("cifar10", 32, split="test")
     assert not list(tmp_path.rglob("*outside*"))
     assert not Path("/tmp/cifar10-outside").exists()
     assert list((tmp_path / "keras" / "datasets").iterdir()) == [tmp_path / "keras/datasets/cifar-10-python.tar.gz"]
 
 
-def test_without_cifar10_auto_goes_on_with_the_patches_and_says_why(capsys):
+def test_without_cifar10_auto_continues_with_the_patches_and_says_why(capsys):
     assert datasets.load("auto", 32, full="cifar10").name == "patches of scikit-learn's two photographs (train)"
     first, second, _ = capsys.readouterr().out.splitlines()
     assert first.startswith("CIFAR-10 is not in ")
     assert "refused" in first
-    assert "goes on with patches" in second
+    assert second.startswith("continuing with patches")

@@ -1,3 +1,5 @@
+"""Atomic files, locks, checkpoints and pictures."""
+
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from common import checkpoints, cli, files, pictures
+from common import checkpoints, files, pictures
+from common.errors import UserError
 
 
 def names(folder="."):
@@ -19,9 +22,9 @@ def names(folder="."):
 # Files
 
 
-def test_a_whole_file_appears_at_the_end_only():
+def test_a_file_appears_only_when_it_is_complete():
     path = Path("file")
-    with files.whole(path) as file:
+    with files.atomic_write(path) as file:
         file.write(b"new")
         file.flush()
         assert not path.exists()
@@ -33,7 +36,7 @@ def test_a_whole_file_appears_at_the_end_only():
 def test_an_exception_leaves_the_old_file_and_nothing_else(error):
     path = Path("file")
     path.write_bytes(b"old")
-    with pytest.raises(error), files.whole(path) as file:
+    with pytest.raises(error), files.atomic_write(path) as file:
         file.write(b"new")
         raise error
     assert path.read_bytes() == b"old"
@@ -43,8 +46,8 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(error):
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(limited_file_size):
     path = Path("file")
     path.write_bytes(b"old")
-    refused = pytest.raises(cli.UserError, match="cannot write file: file too large")
-    with limited_file_size(2000), refused, files.whole(path) as file:
+    refused = pytest.raises(UserError, match="cannot write file: file too large")
+    with limited_file_size(2000), refused, files.atomic_write(path) as file:
         file.write(bytes(5000))
     assert path.read_bytes() == b"old"
     assert names() == ["file"]
@@ -53,7 +56,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(limited_file_size):
 def test_a_file_below_a_file_cannot_be_written():
     Path("file").touch()
     path = Path("file/inner")
-    with pytest.raises(cli.UserError, match="cannot write file/inner: not a directory"), files.whole(path):
+    with pytest.raises(UserError, match="cannot write file/inner: not a directory"), files.atomic_write(path):
         pass
 
 
@@ -93,14 +96,14 @@ def save_three(folder=Path()):
         checkpoints.save(folder, step, variables(step), seconds=np.array(step / 2))
 
 
-def test_a_copy_that_a_file_manager_made_does_no_harm():
+def test_a_file_managers_copy_of_a_checkpoint_is_ignored():
     checkpoints.save(Path(), 5, variables(5))
     shutil.copy("step_00000005.npz", "step_00000005 copy.npz")
     checkpoints.save(Path(), 6, variables(6), needed=5)
     checkpoints.restore(Path(), variables(6))
 
 
-def test_what_a_run_would_go_on_from_is_kept():
+def test_the_checkpoint_from_which_a_run_would_resume_is_kept():
     for step in (1, 2, 3, 4, 5):
         checkpoints.save(Path(), step, variables(step), needed=2)
     assert sorted(path.name for path in Path().iterdir()) == [f"step_0000000{step}.npz" for step in (2, 4, 5)]
@@ -109,7 +112,7 @@ def test_what_a_run_would_go_on_from_is_kept():
 def test_what_is_saved_is_restored():
     saved = variables(5)
     for _ in range(3):
-        saved["model"](tf.ones((1, 3)), training=True)  # moves the random generator inside of Dropout
+        saved["model"](tf.ones((1, 3)), training=True)  # advances the random generator inside Dropout
     checkpoints.save(Path(), 5, saved, seconds=np.array(1.5), losses=np.array(["a", "bb"]))
     other = variables(6)
     kept = checkpoints.restore(Path(), other)
@@ -132,12 +135,12 @@ def test_the_newest_two_are_kept():
     assert names() == ["step_00000020.npz", "step_00000030.npz"]
 
 
-def test_no_checkpoint_is_none():
+def test_without_a_checkpoint_nothing_is_restored():
     assert checkpoints.restore(Path(), variables(1)) is None
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99, -1])
-def test_of_a_truncated_checkpoint_the_one_before_is_used(capsys, kept):
+def test_a_truncated_checkpoint_is_replaced_by_the_one_before(capsys, kept):
     save_three()
     newest = Path("step_00000030.npz")
     whole = newest.read_bytes()
@@ -159,17 +162,17 @@ def test_no_damage_to_a_checkpoint_goes_unnoticed():
         newest.write_bytes(damaged.tobytes())
         try:
             checkpoints.restore(Path(), saved)
-        except cli.UserError as error:  # a damaged name: an array seems to be missing
+        except UserError as error:  # a damaged name: an array seems to be missing
             assert "was made for another network" in str(error)
         used.append(good.index(state(saved)))
-    assert used.count(0) > 200  # the rest hit what does not matter, such as times in the archive's directory
+    assert used.count(0) > 200  # the others hit bytes that do not matter, such as times in the archive's directory
 
 
 def test_weights_that_are_not_finite_are_not_saved():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     checkpoints.save(Path(), 1, {"model": model})
     model.layers[0].bias.assign([np.nan])
-    with pytest.raises(cli.UserError, match="model is not finite after step 2"):
+    with pytest.raises(UserError, match="model is not finite after step 2"):
         checkpoints.save(Path(), 2, {"model": model})
     assert names() == ["step_00000001.npz"]
 
@@ -179,7 +182,7 @@ def test_all_damaged():
     for name in names():
         Path(name).write_bytes(b"PK")
     saved = variables(1)
-    with pytest.raises(cli.UserError, match=r"every checkpoint in \. is damaged; start a new run"):
+    with pytest.raises(UserError, match=r"every checkpoint in \. is damaged; start a new run"):
         checkpoints.restore(Path(), saved)
     assert state(saved) == state(variables(1))
 
@@ -198,19 +201,19 @@ def test_a_checkpoint_of_another_network_is_refused_before_anything_is_assigned(
     checkpoints.save(Path(), 7, other)
     saved = variables(1)
     before = state(saved)
-    with pytest.raises(cli.UserError, match=r"step_00000007\.npz was made for another network"):
+    with pytest.raises(UserError, match=r"step_00000007\.npz was made for another network"):
         checkpoints.restore(Path(), saved)
     assert state(saved) == before
 
 
-def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_ones_before(limited_file_size, contents, capfd):
+def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(limited_file_size, contents, capfd):
     save_three()
     before = contents(".")
     big = {"big": tf.Variable(tf.zeros(1000))}
-    capfd.readouterr()  # what TensorFlow says when it starts
+    capfd.readouterr()  # what TensorFlow prints when it starts
     with (
         limited_file_size(2000),
-        pytest.raises(cli.UserError, match=r"cannot write step_00000040\.npz: file too large"),
+        pytest.raises(UserError, match=r"cannot write step_00000040\.npz: file too large"),
     ):
         checkpoints.save(Path(), 40, big)
     assert contents(".") == before
@@ -220,7 +223,7 @@ def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_ones_before(limite
 # Pictures
 
 
-def test_all_256_values_survive_the_way_to_tanh_and_back():
+def test_all_256_values_survive_scaling_to_tanhs_range_and_back():
     values = np.arange(256, dtype=np.uint8)
     signed = pictures.to_signed(values)
     assert signed.dtype == tf.float32
@@ -232,7 +235,7 @@ def test_values_out_of_range_are_clipped():
     assert pictures.from_signed([-9.0, 9.0]).tolist() == [0, 255]
 
 
-def test_all_256_values_survive_the_way_to_the_unit_range_and_back():
+def test_all_256_values_survive_scaling_to_the_unit_range_and_back():
     values = np.arange(256, dtype=np.uint8)
     unit = pictures.to_unit(values)
     assert unit.dtype == tf.float32
@@ -241,7 +244,7 @@ def test_all_256_values_survive_the_way_to_the_unit_range_and_back():
     assert pictures.from_unit([-9.0, 0.499, 9.0]).tolist() == [0, 127, 255]
 
 
-def test_a_grid_goes_by_rows_and_enlarges_pixel_for_pixel():
+def test_a_grid_is_filled_by_rows_and_enlarged_by_a_whole_factor():
     images = np.arange(1, 6, dtype=np.uint8)[:, None, None, None] * np.full((28, 28, 3), 10, np.uint8)
     sheet = pictures.grid(images, 3)
     cell, border = 56, 2
@@ -273,7 +276,7 @@ def test_row_names_stand_left_of_their_rows():
     assert named[60:, :margin].max() == 32  # none
 
 
-def test_a_table_names_columns_above_and_rows_behind_and_marks_some():
+def test_a_table_names_its_columns_above_and_its_rows_after_them_some_in_red():
     images = np.random.default_rng(0).integers(0, 256, (3, 2, 28, 28, 1)).astype(np.uint8)
     sheet = pictures.table(images, ["in", "out"], ["1.0 a.png", "", "9.0 b.png"], [False, False, True])
     grid = pictures.grid(images.reshape(6, 28, 28, 1), 2)
@@ -319,7 +322,7 @@ def test_a_gif_of_many_files_has_the_first_and_the_last():
 
 
 @pytest.mark.parametrize("kind", ["png", "gif", "curves"])
-def test_a_picture_that_cannot_be_written_is_told_in_one_line_and_leaves_nothing(limited_file_size, kind):
+def test_a_picture_that_cannot_be_written_is_a_user_error_and_leaves_nothing(limited_file_size, kind):
     noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
     Path("metrics.csv").write_text("epoch,step,seconds,images_per_second,loss\n1,50,1,1,0.5\n1,100,2,1,0.4\n")
     write = {
@@ -327,7 +330,7 @@ def test_a_picture_that_cannot_be_written_is_told_in_one_line_and_leaves_nothing
         "gif": lambda path: pictures.save_gif(path, [noise, noise[::-1]]),
         "curves": lambda path: pictures.save_curves(path, [Path("metrics.csv")]),
     }
-    with limited_file_size(2000), pytest.raises(cli.UserError, match="cannot write picture: file too large"):
+    with limited_file_size(2000), pytest.raises(UserError, match="cannot write picture: file too large"):
         write[kind](Path("picture"))
     assert names() == ["metrics.csv"]
 
@@ -335,7 +338,7 @@ def test_a_picture_that_cannot_be_written_is_told_in_one_line_and_leaves_nothing
 def test_letters_of_other_scripts_are_drawn():
     pages = [pictures.page(letter, "") for letter in "éЖλ\N{REPLACEMENT CHARACTER}\uffff"]
     drawn = {page.tobytes() for page in pages}
-    assert len(drawn) == 5  # and not the same empty box for each
+    assert len(drawn) == 5  # not the same empty box for each
 
 
 def test_curves_of_no_rows_are_not_drawn():

@@ -1,6 +1,10 @@
-"""The method: networks, losses, penalty and augmentation against closed forms, and what users can make of them."""
+"""The method: networks, losses, penalty and augmentation against closed forms, and the script's command line."""
 
+import contextlib
 import dataclasses
+import functools
+import io
+import shutil
 from pathlib import Path
 
 import keras
@@ -10,7 +14,9 @@ import tensorflow as tf
 from PIL import Image
 
 import gan_cifar10
-from common import cli, stored
+from blocks import augmentation, classes, gradient_penalties
+from blocks.gap_aware import gap_aware_factor
+from common import generated, saved_runs
 from gan_cifar10 import Config
 
 SMALL = Config(
@@ -18,17 +24,20 @@ SMALL = Config(
 )
 TINY_FLAGS = [
     *("--image_size", "16", "--generator_width", "4", "--discriminator_width", "4", "--latent_dim", "8"),
-    *("--batch_size", "16", "--epochs", "1", "--sample_every", "20", "--checkpoint_every", "2"),
+    *("--batch_size", "16", "--epochs", "4", "--sample_every", "20", "--checkpoint_every", "7"),
     *("--precision", "float32"),
 ]
 STATE_AND_RANDOMNESS = ["--conditional", "--flip", "--augment", "--normalization", "spectral"]
+STEPS = 12  # of the run below: 4 epochs of 3 batches
+GUESSING = 2 * np.log(2)
 
 
 def make(classes=0, **changes):
+    """Return networks and their step, which runs eagerly: for few steps that is faster than building a graph."""
     config = dataclasses.replace(SMALL, **changes)
     keras.utils.set_random_seed(0)
     networks = gan_cifar10.build(config, 3, classes)
-    return networks, tf.function(gan_cifar10.make_train_step(**networks, config=config, classes=classes))
+    return networks, gan_cifar10.make_train_step(**networks, config=config, classes=classes)
 
 
 def batch(classes=4):
@@ -40,50 +49,54 @@ def parameters(network):
     return sum(np.prod(variable.shape) for variable in network.trainable_variables)
 
 
+def kernels(network):
+    return [variable.numpy() for variable in network.trainable_variables if variable.path.endswith("kernel")]
+
+
+# The networks
+
+
 def test_parameter_counts_of_the_default_networks():
-    networks = gan_cifar10.build(Config(), 3, 0)
     # Dense 64*16*128 + BN 2*128, 4*4*128*128 + BN 2*128, 4*4*128*64 + BN 2*64, 4*4*64*3 + 3
-    assert parameters(networks["generator"]) == 131_072 + 256 + 262_144 + 256 + 131_072 + 128 + 3_075
+    generator = gan_cifar10.build_generator(Config(), 3, 0)
+    assert parameters(generator) == 131_072 + 256 + 262_144 + 256 + 131_072 + 128 + 3_075
     # 4*4*3*32 + 32, 4*4*32*64 + 64 + BN 2*64, 4*4*64*128 + 128 + BN 2*128, 16*128 + 1
-    assert parameters(networks["discriminator"]) == 1_568 + 32_832 + 128 + 131_200 + 256 + 2_049
+    discriminator = gan_cifar10.build_discriminator(Config(), 3, 0)
+    assert parameters(discriminator) == 1_568 + 32_832 + 128 + 131_200 + 256 + 2_049
 
 
 @pytest.mark.parametrize("architecture", ["dcgan", "resnet"])
 @pytest.mark.parametrize("size", [32, 48, 64, 96, 128])
 def test_networks_fit_each_other_at_every_size(architecture, size):
     config = dataclasses.replace(SMALL, architecture=architecture, image_size=size)
-    networks = gan_cifar10.build(config, 3, 5)
-    images = networks["generator"](tf.ones((2, 13)))
+    images = gan_cifar10.build_generator(config, 3, 5)(tf.ones((2, 13)))
     assert images.shape == (2, size, size, 3)
     assert float(tf.reduce_max(tf.abs(images))) <= 1
-    assert networks["discriminator"](images).shape == (2, 6)
+    assert gan_cifar10.build_discriminator(config, 3, 5)(images).shape == (2, 6)
 
 
-def test_a_class_adds_its_logit_to_that_of_all():
-    logits = np.array([[1, 20, 300, 4000], [5, 60, 700, 8000]], np.float32)
-    assert gan_cifar10.of_class(logits, [2, 0]).numpy().tolist() == [4001, 65]
-    assert gan_cifar10.of_class(logits[:, :1], [2, 0]).numpy().tolist() == [1, 5]
-
-
-def test_classification_loss_against_its_closed_form():
-    logits = np.array([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]], np.float32)
-    expected = np.mean([np.log(np.exp([1, 2, 0.5]).sum()) - 2, np.log(np.exp([0, 0, 3]).sum()) - 0])
-    assert float(gan_cifar10.classification_loss(logits, [1, 0])) == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_class_adds_to_scale_and_offset_of_what_was_normalized():
+def test_class_scales_and_shifts_normalised_features():
     x, one_hot = keras.Input((2, 2, 3)), keras.Input((2,))
     layer = keras.Model([x, one_hot], gan_cifar10.batch_normalization(x, one_hot))
     images = np.random.default_rng(0).standard_normal((8, 2, 2, 3)).astype(np.float32) * 3 + 5
-    classes = np.eye(2, dtype=np.float32)[[0, 1] * 4]
+    labels = np.eye(2, dtype=np.float32)[[0, 1] * 4]
     normalized = (images - images.mean((0, 1, 2))) / np.sqrt(images.var((0, 1, 2)) + 1e-3)
-    # It begins as if without classes.
-    np.testing.assert_allclose(layer([images, classes], training=True), normalized, atol=1e-4)
+    # At the start the classes make no difference.
+    np.testing.assert_allclose(layer([images, labels], training=True), normalized, atol=1e-4)
     scale, offset = (variable for variable in layer.trainable_variables if variable.shape == (2, 3))
     scale.assign([[1, 0, 0], [0, 0, 2]])
     offset.assign([[0, 0, 0], [7, 8, 9]])
-    expected = np.where(classes[:, :1, None, None] == 1, normalized * [2, 1, 1], normalized * [1, 1, 3] + [7, 8, 9])
-    np.testing.assert_allclose(layer([images, classes], training=True), expected, atol=1e-4)
+    expected = np.where(labels[:, :1, None, None] == 1, normalized * [2, 1, 1], normalized * [1, 1, 3] + [7, 8, 9])
+    np.testing.assert_allclose(layer([images, labels], training=True), expected, atol=1e-4)
+
+
+def test_projection_adds_the_logit_of_the_class_to_the_shared_one():
+    logits = np.array([[1, 20, 300, 4000], [5, 60, 700, 8000]], np.float32)
+    assert classes.projection_logit(logits, [2, 0]).numpy().tolist() == [4001, 65]
+    assert classes.projection_logit(logits[:, :1], [2, 0]).numpy().tolist() == [1, 5]
+
+
+# Losses, penalty and learning rates
 
 
 def test_losses_against_closed_forms():
@@ -103,99 +116,115 @@ def test_losses_against_closed_forms():
         assert float(getattr(gan_cifar10, f"{network}_loss")(loss, *arguments)) == pytest.approx(value, rel=1e-5)
 
 
-def test_gradient_penalty_of_a_score_whose_gradient_is_known():
+def test_classification_loss_against_its_closed_form():
+    logits = np.array([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]], np.float32)
+    expected = np.mean([np.log(np.exp([1, 2, 0.5]).sum()) - 2, np.log(np.exp([0, 0, 3]).sum()) - 0])
+    assert float(classes.classification_loss(logits, [1, 0])) == pytest.approx(expected, rel=1e-5)
+
+
+def test_r1_penalty_of_a_score_whose_gradient_is_known():
     images = tf.constant(np.random.default_rng(0).standard_normal((5, 4, 4, 3)), tf.float32)
-    penalty = gan_cifar10.gradient_penalty(lambda x: tf.reduce_sum(x**2, axis=(1, 2, 3)), images)  # gradient 2x
+    penalty = gradient_penalties.r1_penalty(lambda x: tf.reduce_sum(x**2, axis=(1, 2, 3)), images)  # gradient 2x
     assert float(penalty) == pytest.approx(np.mean(0.5 * np.sum((2 * images.numpy()) ** 2, axis=(1, 2, 3))), rel=1e-5)
 
 
 def test_gradient_penalty_comes_every_sixteenth_step_and_shrinks_the_gradient():
     networks, step = make(gradient_penalty=10.0, normalization="none", learning_rate=5e-4)
-    values = [float(step(*batch(), tf.constant(number, tf.int64))["gradient_penalty"]) for number in (0, 1, 15, 16)]
-    assert [value > 0 for value in values] == [True, False, False, True]
-    twin, without = make(normalization="none", learning_rate=5e-4)
-    for number in range(1, 16):
-        without(*batch(), tf.constant(number, tf.int64))
+    step = tf.function(step)
     images = tf.constant(batch()[0], tf.float32) / 127.5 - 1
 
-    def slope(networks):
-        return float(gan_cifar10.gradient_penalty(lambda x: networks["discriminator"](x)[:, 0], images))
+    def slope():
+        return float(gradient_penalties.r1_penalty(lambda x: networks["discriminator"](x)[:, 0], images))
 
-    for number in [16] * 30:  # the penalty at each
-        step(*batch(), tf.constant(number, tf.int64))
-        without(*batch(), tf.constant(number, tf.int64))
-    assert slope(networks) < 0.5 * slope(twin)
+    def train(numbers):
+        return [float(step(*batch(), tf.constant(number, tf.int64))["gradient_penalty"]) for number in numbers]
 
-
-def test_spectral_normalization_bounds_every_kernel():
-    networks, step = make(normalization="spectral", loss="hinge")
-    for number in range(30):
-        step(*batch(), tf.constant(number, tf.int64))
-    kernels = [v.numpy() for v in networks["discriminator"].trainable_variables if v.path.endswith("kernel")]
-    for kernel in kernels:
-        assert np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2) == pytest.approx(1, abs=0.1)
+    assert [value > 0 for value in train((0, 1, 15, 16))] == [True, False, False, True]
+    train([1] * 20)  # without the penalty
+    before = slope()
+    train([16] * 20)
+    assert slope() < 0.5 * before
 
 
-def test_spectral_normalization_in_mixed_precision_keeps_weights_and_logits_in_float32():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    networks, step = make(classes=4, normalization="spectral", gradient_penalty=10.0, precision="mixed_bfloat16")
-    labels = np.arange(16, dtype=np.int32) % 4
-    losses = step(batch()[0], labels, tf.constant(0, tf.int64))
-    assert {value.dtype for value in losses.values()} == {tf.float32}
-    assert networks["discriminator"].output.dtype == "float32"
-    kernels = [v.numpy() for v in networks["discriminator"].trainable_variables if v.path.endswith("kernel")]
-    rounded = [np.mean(it == tf.cast(tf.cast(it, tf.bfloat16), tf.float32)) for it in kernels]
-    assert max(rounded) < 0.1
+def test_gap_aware_factor_against_closed_forms():
+    for loss, factor in ((GUESSING, 1.0), (GUESSING / 2, 1.0), (GUESSING / 4, 0.25), (GUESSING / 20, 0.01)):
+        assert float(gap_aware_factor(loss, GUESSING, balance=0.5)) == pytest.approx(factor)
+    assert float(gap_aware_factor(0.5, gan_cifar10.IDEAL_LOSS["hinge"], balance=0.5)) == pytest.approx(0.25)
+    assert gap_aware_factor(0.0, GUESSING, balance=0.0) == 1.0
+
+
+def test_learning_rate():
+    config = dataclasses.replace(SMALL, learning_rate=0.1)
+    rates = [gan_cifar10.learning_rate(config, 0, progress) for progress in (0.0, 0.5, 0.75, 1.0)]
+    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.0])
+    rates = [gan_cifar10.learning_rate(config, step, 0.5) for step in (15_000, 30_000, 150_000)]
+    assert rates == pytest.approx([0.1, 0.05, 0.01])
+    assert gan_cifar10.learning_rate(dataclasses.replace(config, schedule="constant"), 150_000, 1.0) == 0.1
+
+
+# Augmentation
 
 
 def test_mirrored_images():
     images = tf.constant(batch()[0], tf.float32)
     chance = tf.constant([0.2, 0.8] * 8, shape=(16, 1, 1, 1))
-    mirrored = gan_cifar10.mirror(images, chance).numpy()
+    mirrored = augmentation.mirror(images, chance).numpy()
     np.testing.assert_array_equal(mirrored[0], images[0, :, ::-1])
     np.testing.assert_array_equal(mirrored[1], images[1])
 
 
-# No change of colour is brightness 0.5, saturation 0.5, contrast 0.5; no shift is the middle of the range.
-SAME_COLOR = np.full((1, 3, 1, 1, 1), 0.5, np.float32)
-
-
-def test_augmentation_shifts_and_cuts():
+def test_translation_moves_by_up_to_an_eighth():
     image = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
-    # Shifts are 0 to 4, of which 2 is none: the first number moves rows, the second columns. The square is cut from
-    # the corner, so that it covers 4 rows and columns.
-    moved = gan_cifar10.augment(tf.constant(image), SAME_COLOR, np.array([[0.99, 0.5, 0.0, 0.0]], np.float32)).numpy()
-    np.testing.assert_allclose(moved[0, 4:14], image[0, 6:16], atol=1e-6)
-    np.testing.assert_array_equal(moved[0, 14:], 0)
-    np.testing.assert_array_equal(moved[0, :4, :4], 0)
-    assert (moved[0, :4, 4:] != 0).all()
-    moved = gan_cifar10.augment(tf.constant(image), SAME_COLOR, np.array([[0.5, 0.0, 0.99, 0.99]], np.float32)).numpy()
-    np.testing.assert_allclose(moved[0, :11, 2:], image[0, :11, :-2], atol=1e-6)
+
+    def moved(vertical, horizontal):
+        return augmentation.translate(tf.constant(image), tf.constant([[vertical, horizontal]], tf.float32)).numpy()[0]
+
+    np.testing.assert_array_equal(moved(0.5, 0.5), image[0])
+    np.testing.assert_array_equal(moved(0.99, 0.5)[:14], image[0, 2:])
+    np.testing.assert_array_equal(moved(0.99, 0.5)[14:], 0)
+    np.testing.assert_array_equal(moved(0.5, 0.0)[:, 2:], image[0, :, :-2])
 
 
-def test_augmentation_recolours():
+def test_cutout_removes_a_square_of_half_the_size():
+    image = np.random.default_rng(0).uniform(0.1, 1, (1, 16, 16, 3)).astype(np.float32)
+
+    def removed(row, column):
+        return augmentation.cut_out(tf.constant(image), tf.constant([[row, column]], tf.float32)).numpy()[0] == 0
+
+    expected = np.zeros((16, 16, 3), bool)
+    expected[4:12, 4:12] = True
+    np.testing.assert_array_equal(removed(0.5, 0.5), expected)
+    assert removed(0.0, 0.25).sum() == 4 * 8 * 3  # half of it lies above the image
+    assert removed(0.0, 0.25)[:4, :8].all()
+
+
+def test_colour_changes():
     image = np.random.default_rng(0).uniform(-0.4, 0.4, (1, 16, 16, 3)).astype(np.float32)
-    corner = np.array([[0.5, 0.5, 0.0, 0.0]], np.float32)
 
-    def colored(*color):
-        color = np.reshape(color, (1, 3, 1, 1, 1)).astype(np.float32)
-        return gan_cifar10.augment(tf.constant(image), color, corner).numpy()[0, 8:]
+    def changed(*numbers):
+        brightness, saturation, contrast = np.reshape(numbers, (3, 1, 1, 1, 1)).astype(np.float32)
+        return augmentation.change_color(tf.constant(image), brightness, saturation, contrast).numpy()
 
-    plain = image[0, 8:]
-    np.testing.assert_allclose(colored(0.75, 0.5, 0.5), plain + 0.25, atol=1e-6)
-    np.testing.assert_allclose(colored(0.5, 0.0, 0.5).std(axis=-1), 0, atol=1e-6)  # grey
-    np.testing.assert_allclose(colored(0.5, 0.5, 1.0), image.mean() + 1.5 * (plain - image.mean()), atol=1e-5)
+    np.testing.assert_allclose(changed(0.75, 0.5, 0.5), image + 0.25, atol=1e-6)
+    np.testing.assert_allclose(changed(0.5, 0.0, 0.5).std(axis=-1), 0, atol=1e-6)  # grey
+    np.testing.assert_allclose(changed(0.5, 0.5, 1.0), image.mean() + 1.5 * (image - image.mean()), atol=1e-5)
 
 
-def test_gradients_pass_through_the_augmentation():
+def test_augmentation_is_all_three_and_gradients_pass_through_it():
     images = tf.constant(batch()[0], tf.float32) / 127.5 - 1
     random = np.random.default_rng(0)
     color, place = random.random((16, 3, 1, 1, 1), np.float32), random.random((16, 4), np.float32)
     with tf.GradientTape() as tape:
         tape.watch(images)
-        total = tf.reduce_sum(gan_cifar10.augment(images, color, place) ** 2)
-    gradient = tape.gradient(total, images)
-    assert (np.abs(gradient).sum(axis=(1, 2, 3)) > 0).all()
+        augmented = augmentation.augment(images, color, place)
+        total = tf.reduce_sum(augmented**2)
+    expected = augmentation.change_color(images, color[:, 0], color[:, 1], color[:, 2])
+    expected = augmentation.cut_out(augmentation.translate(expected, place[:, :2]), place[:, 2:])
+    np.testing.assert_array_equal(augmented, expected)
+    assert (np.abs(tape.gradient(total, images)).sum(axis=(1, 2, 3)) > 0).all()
+
+
+# The training step
 
 
 @pytest.mark.parametrize(
@@ -211,45 +240,145 @@ def test_every_variable_moves(changes):
     networks, step = make(classes=4, **changes)
     models = [networks[name] for name in ("generator", "discriminator", "averaged_generator")]
     before = [[v.numpy() for v in model.trainable_variables] for model in models]
-    labels = np.arange(16, dtype=np.int32) % 4
-    losses = step(batch()[0], labels, tf.constant(0, tf.int64))
+    losses = step(batch()[0], np.arange(16, dtype=np.int32) % 4, tf.constant(0, tf.int64))
     assert all(np.isfinite(float(value)) for value in losses.values())
     for model, values in zip(models, before, strict=True):
         for variable, value in zip(model.trainable_variables, values, strict=True):
             assert not np.array_equal(variable.numpy(), value), variable.path
 
 
+def test_spectral_normalization_in_mixed_precision_keeps_weights_and_logits_in_float32():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    networks, step = make(classes=4, normalization="spectral", gradient_penalty=10.0, precision="mixed_bfloat16")
+    losses = step(batch()[0], np.arange(16, dtype=np.int32) % 4, tf.constant(0, tf.int64))
+    assert {value.dtype for value in losses.values()} == {tf.float32}
+    assert networks["discriminator"].output.dtype == "float32"
+    for kernel in kernels(networks["discriminator"]):
+        rounded = tf.cast(tf.cast(kernel, tf.bfloat16), tf.float32)
+        assert np.mean(kernel == rounded) < 0.1
+
+
+@functools.cache
+def overfitted(normalization):
+    """Train only the discriminator on one batch: return the networks, the losses and its learning rates."""
+    networks, step = make(normalization=normalization, loss="hinge", balance=1.0, learning_rate=2e-3)
+    networks["generator_optimizer"].apply = lambda *_: None
+    step, losses, rates = tf.function(step), [], []
+    for _ in range(60):
+        losses.append(float(step(*batch(), tf.constant(0, tf.int64))["discriminator_loss"]))
+        rates.append(float(networks["discriminator_optimizer"].learning_rate))
+    return networks, losses, rates
+
+
 @pytest.mark.parametrize("normalization", ["batch", "spectral", "none"])
-def test_discriminator_overfits_one_batch(normalization, monkeypatch):
-    networks, step = make(normalization=normalization, loss="hinge")
-    monkeypatch.setattr(networks["generator_optimizer"], "apply", lambda *_: None)
-    losses = [float(step(*batch(), tf.constant(0, tf.int64))["discriminator_loss"]) for _ in range(80)]
+def test_discriminator_overfits_one_batch(normalization):
+    _, losses, _ = overfitted(normalization)
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_conditional_run_can_be_sampled_by_name(tiny_folder):
-    folder = tiny_folder(count=16, classes=("cats", "dogs", "frogs"))
-    gan_cifar10.main([*TINY_FLAGS, "--data", str(folder), "--conditional", "--name", "a"])
-    run = Path("outputs/gan_cifar10/a")
+def test_discriminator_that_wins_learns_more_slowly():
+    networks, losses, rates = overfitted("batch")
+    recent_loss = 2.0
+    for loss, rate in zip(losses, rates, strict=True):
+        recent_loss = 0.98 * recent_loss + 0.02 * loss
+        assert rate == pytest.approx(2e-3 * min(1.0, recent_loss / 2.0) ** 2, rel=1e-4)
+    assert float(networks["recent_loss"]) == pytest.approx(recent_loss, rel=1e-4)
+    assert rates[-1] < 0.9 * rates[0]
+
+
+def test_spectral_normalization_bounds_every_kernel():
+    networks, _, _ = overfitted("spectral")
+    for kernel in kernels(networks["discriminator"]):
+        assert np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2) == pytest.approx(1, abs=0.1)
+
+
+def test_two_devices_equal_one(assert_two_devices_equal_one):
+    random = np.random.default_rng(0)
+    batches = [(random.integers(0, 256, (16, 16, 16, 3), np.uint8), np.zeros(16, np.int32)) for _ in range(3)]
+
+    def find(train, strategy):
+        sizes = {"image_size": 16, "generator_width": 4, "discriminator_width": 4, "latent_dim": 8, "batch_size": 16}
+        switches = {"dropout": 0.0, "balance": 1.0, "augment": True}
+        config = gan_cifar10.Config(**sizes, **switches, precision="float32", strategy=strategy)
+        networks, losses = train(gan_cifar10, config, 3, 0, batches=batches, classes=0)
+        return [networks["recent_loss"], networks["discriminator_optimizer"].learning_rate, *losses.values()]
+
+    assert_two_devices_equal_one(find)
+
+
+# The whole script
+
+
+@pytest.fixture(scope="module")
+def _trained(tmp_path_factory):
+    """A finished run with all that has a state or is random, what it printed, and its learning rates."""
+    folder, random = tmp_path_factory.mktemp("trained"), np.random.default_rng(0)
+    for name in ("cats", "dogs", "frogs"):
+        (folder / "pictures" / name).mkdir(parents=True)
+        for number in range(17):
+            pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "pictures" / name / f"{number}.png")
+    rates, printed = [], io.StringIO()
+    original = gan_cifar10.learning_rate
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(gan_cifar10, "learning_rate", lambda *it: rates.append(original(*it)) or rates[-1])
+        data = ["--data", str(folder / "pictures"), "--output_dir", str(folder), "--name", "a"]
+        gan_cifar10.main([*TINY_FLAGS, *STATE_AND_RANDOMNESS, *data])
+    return folder / "gan_cifar10", printed.getvalue(), rates
+
+
+@pytest.fixture
+def trained(_trained):
+    """The folder of that run: the test's own copy."""
+    shutil.copytree(_trained[0], "outputs/gan_cifar10", symlinks=True)
+    return Path("outputs/gan_cifar10/a")
+
+
+def test_learning_rate_falls_during_training(_trained):
+    _, _, rates = _trained
+    assert rates == pytest.approx([Config().learning_rate * min(1.0, 2 * (1 - n / STEPS)) for n in range(STEPS)])
+    networks, _ = make()
+    gan_cifar10.set_learning_rate(networks, SMALL, tf.constant(0), 0.75)
+    assert float(networks["generator_optimizer"].learning_rate) == pytest.approx(SMALL.learning_rate / 2)
+
+
+def test_few_pictures_are_reported(_trained):
+    assert "51 pictures are few" in _trained[1]
+
+
+def test_conditional_run_can_be_sampled_by_name(trained):
     for name in ("config.json", "samples.gif", "final.png", "generator.keras", "discriminator.keras"):
-        assert (run / name).stat().st_size > 0
-    gan_cifar10.main(["--sample", "7", "--interpolate"])
-    with np.load(run / "generated/samples.npz", allow_pickle=False) as file:
+        assert (trained / name).stat().st_size > 0
+    gan_cifar10.main(["--sample", "7"])
+    with np.load(trained / "generated/samples.npz", allow_pickle=False) as file:
         assert file["images"].shape == (7, 16, 16, 3)
         assert file["labels"].tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert (run / "generated/walk.gif").exists()
     gan_cifar10.main(["--sample", "5", "--label", "frogs"])
-    with np.load(run / "generated/samples.npz") as file:
+    with np.load(trained / "generated/samples.npz") as file:
         assert file["labels"].tolist() == [2] * 5
 
 
+def test_run_that_is_killed_and_resumed_equals_one_that_is_not(trained):
+    last = trained / f"checkpoints/step_{STEPS:08d}.npz"
+    with np.load(last) as file:
+        straight = dict(file)
+    last.unlink()  # the one before is that of step 7, in the middle of an epoch
+    keras.utils.clear_session()
+    gan_cifar10.main(["--resume", "latest"])
+    with np.load(last) as file:
+        resumed = dict(file)
+    assert straight.keys() == resumed.keys()
+    for name in straight:
+        assert name == "seconds" or np.array_equal(straight[name], resumed[name]), name
+
+
 def test_samples_of_several_classes_have_a_row_for_each(tmp_path):
-    run = object.__new__(stored.StoredRun)
+    run = object.__new__(saved_runs.SavedRun)
     run.folder, run.class_names = tmp_path, ("dark", "light", "white")
     labels = np.array([0, 2, 0, 2, 0])
     images = np.full((5, 8, 8, 3), 50, np.uint8)
     images[labels == 2] = 250
-    run.save_samples(images, labels)
+    generated.save_samples(run, images, labels)
     sheet = np.asarray(Image.open(tmp_path / "generated/grid.png"))
     pixels = sheet[:, -116:]  # two columns of 56 pixels and their borders
     assert pixels.shape[0] == 2 + 2 * 58
@@ -257,88 +386,15 @@ def test_samples_of_several_classes_have_a_row_for_each(tmp_path):
     assert set(np.unique(pixels[60:])) == {32, 250}
 
 
-def test_two_epochs_and_two_resumed_equal_four(tiny_folder):
-    folder = tiny_folder(count=40)
-    flags = [*TINY_FLAGS, "--data", str(folder), *STATE_AND_RANDOMNESS, "--schedule", "constant"]
-    for name, epochs in (("straight", 4), ("resumed", 2)):
-        gan_cifar10.main([*flags, "--epochs", str(epochs), "--name", name])
-    keras.utils.clear_session()
-    gan_cifar10.main(["--resume", "latest", "--epochs", "4"])
-    straight, resumed = (
-        np.load(f"outputs/gan_cifar10/{name}/checkpoints/step_00000020.npz") for name in ("straight", "resumed")
-    )
-    assert straight.files == resumed.files
-    for name in straight.files:
-        assert name == "seconds" or np.array_equal(straight[name], resumed[name]), name
-
-
-def test_restraint_against_closed_forms():
-    guessing, half = 2 * np.log(2), dataclasses.replace(SMALL, balance=0.5)
-    for loss, factor in ((guessing, 1.0), (guessing / 2, 1.0), (guessing / 4, 0.25), (guessing / 20, 0.01)):
-        assert float(gan_cifar10.restraint(half, loss)) == pytest.approx(factor)
-    assert float(gan_cifar10.restraint(dataclasses.replace(half, loss="hinge"), 0.5)) == pytest.approx(0.25)
-    assert gan_cifar10.restraint(dataclasses.replace(half, balance=0.0), 0.0) == 1.0
-
-
-@pytest.mark.parametrize("balance", [0.0, 1.0])
-def test_discriminator_that_wins_takes_smaller_steps(balance):
-    networks, step = make(balance=balance)
-    recent_loss, seen = 2 * np.log(2), []
-    for number in range(60):
-        recent_loss = 0.98 * recent_loss + 0.02 * float(step(*batch(), tf.constant(number))["discriminator_loss"])
-        seen.append(float(networks["discriminator_optimizer"].learning_rate) / SMALL.learning_rate)
-    assert float(networks["recent_loss"]) == pytest.approx(recent_loss, rel=1e-4)
-    assert seen[-1] == pytest.approx(min(1.0, recent_loss / (2 * np.log(2))) ** 2 if balance else 1.0, rel=1e-4)
-    assert (seen[-1] < 0.95) == bool(balance)
-
-
-def test_two_devices_equal_one_in_what_restrains_the_discriminator(assert_two_devices_equal_one):
-    assert_two_devices_equal_one("""
-import gan_cifar10
-config = gan_cifar10.Config(image_size=16, generator_width=4, discriminator_width=4, latent_dim=8, batch_size=16,
-                            precision="float32", dropout=0.0, balance=1.0, augment=True, strategy=strategy)
-random = np.random.default_rng(0)
-batches = [(random.integers(0, 256, (16, 16, 16, 3), np.uint8), np.zeros(16, np.int32)) for _ in range(3)]
-networks, losses = train(gan_cifar10, config, 3, 0, batches=batches, classes=0)
-found = [networks["recent_loss"], networks["discriminator_optimizer"].learning_rate, *losses.values()]
-""")
-
-
-def test_learning_rate():
-    config = dataclasses.replace(SMALL, learning_rate=0.1)
-    rates = [gan_cifar10.learning_rate(config, 0, progress) for progress in (0.0, 0.5, 0.75, 1.0)]
-    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.0])
-    rates = [gan_cifar10.learning_rate(config, step, 0.5) for step in (15_000, 30_000, 150_000)]
-    assert rates == pytest.approx([0.1, 0.05, 0.01])
-    assert gan_cifar10.learning_rate(dataclasses.replace(config, schedule="constant"), 150_000, 1.0) == 0.1
-
-
-def test_learning_rate_falls_while_it_trains(tiny_folder, monkeypatch):
-    rates = []
-    original = gan_cifar10.learning_rate
-    monkeypatch.setattr(gan_cifar10, "learning_rate", lambda *arguments: rates.append(original(*arguments)) or 0.0)
-    gan_cifar10.main([*TINY_FLAGS, "--data", str(tiny_folder(count=40)), "--epochs", "4", "--name", "falling"])
-    falling = [Config().learning_rate * min(1.0, 2 * (1 - step / 20)) for step in range(20)]
-    assert rates == pytest.approx(falling)
-    before, after = (np.load(path) for path in sorted(Path("outputs/gan_cifar10/falling/checkpoints").glob("*.npz")))
-    for kernel in ("generator/000", "discriminator/000"):  # both optimizers took the 0 that the function returned
-        assert np.array_equal(before[kernel], after[kernel])
-
-
-def test_few_pictures_are_warned_of(tiny_folder, capsys):
-    gan_cifar10.main([*TINY_FLAGS, "--data", str(tiny_folder(count=20)), "--name", "few"])
-    assert "40 pictures are few" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--image_size", "30"], "--image_size 30: must be 4, 5, 6 or 7 times"),
-        (["--image_size", "8"], "--image_size 8: must be"),
-        (["--label", "frog"], "--label: chooses what --sample"),
+        (["--image_size", "30"], "--image_size 30 is not 4 to 7 times a power of two from 4 on; the nearest is 28"),
+        (["--image_size", "8"], "the nearest is 16"),
+        (["--label", "frog"], "--label frog: needs --sample or --interpolate"),
         (["--normalization", "layer"], "--normalization"),
         (["--gradient_penalty", "-1"], "must lie between 0 and 1000"),
-        (["--gradient_penalty", "1"], "take --normalization spectral or none"),
+        (["--gradient_penalty", "1"], "cannot be combined with --normalization batch"),
         (["--data", "cifar"], "there is no such folder"),
     ],
 )
@@ -347,13 +403,6 @@ def test_bad_settings(flags, words, refusal_of):
     assert not Path("outputs").exists()
 
 
-def test_classes_are_asked_for_where_there_are_none(tiny_folder, refusal_of):
+def test_conditional_training_needs_classes(tiny_folder, refusal_of):
     folder = tiny_folder(count=20, classes=())
     assert "has no classes" in refusal_of(gan_cifar10, *TINY_FLAGS, "--data", folder, "--conditional")
-
-
-def test_sizes_that_fit():
-    assert gan_cifar10.start_size(32) == (4, 3)
-    assert gan_cifar10.start_size(96) == (6, 4)
-    with pytest.raises(cli.UserError):
-        gan_cifar10.start_size(100)

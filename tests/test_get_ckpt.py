@@ -1,3 +1,5 @@
+"""get_ckpt.py: the table of networks, downloads that are verified and resumed, files from elsewhere, and its errors."""
+
 import functools
 import hashlib
 import os
@@ -15,17 +17,19 @@ from conftest import ROOT
 from keras.src.utils import file_utils
 from servers import GOOD, body, held, ranged, redirect, silence, status
 
+import deep_dream
 import get_ckpt
-from common import downloads
+from blocks.feature_extraction import layer_shapes
+from common import downloads, layer_flags
 
 NAME = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
-NETWORK = get_ckpt.Network(f"inception_v3/{NAME}", len(GOOD), hashlib.md5(GOOD).hexdigest())
+NETWORK = get_ckpt.PublishedNetwork(f"inception_v3/{NAME}", len(GOOD), hashlib.md5(GOOD).hexdigest())
 NEXT = "next: python deep_dream.py --image_path x.jpg"
 
 
 @pytest.fixture
 def place(monkeypatch, tmp_path, closed_port):
-    """Where Keras looks for InceptionV3; nothing is there, and what is published is GOOD, on a host that is down."""
+    """Where Keras looks for InceptionV3: nothing is there. The published file is GOOD, on a host that is down."""
     monkeypatch.setitem(get_ckpt.NETWORKS, "InceptionV3", NETWORK)
     monkeypatch.setattr(get_ckpt, "PUBLISHED", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setattr(downloads, "TRIES", 1)
@@ -34,7 +38,7 @@ def place(monkeypatch, tmp_path, closed_port):
 
 @pytest.fixture
 def publish(place, serve, monkeypatch):
-    """A function that starts a server of what is published; it returns the address and the list of its requests."""
+    """A function that starts a server of the published file and returns its address and the list of its requests."""
 
     def start(*answers):
         url, requests = serve(*answers)
@@ -46,7 +50,7 @@ def publish(place, serve, monkeypatch):
 
 @pytest.fixture
 def said(capsys):
-    """A function that runs get_ckpt.py with flags, and returns the lines that it says."""
+    """A function that runs get_ckpt.py with flags and returns the lines that it prints."""
 
     def run(*flags):
         get_ckpt.main([str(flag) for flag in flags])
@@ -59,7 +63,7 @@ def said(capsys):
 
 @pytest.fixture
 def refused(refusal_of):
-    """A function that runs get_ckpt.py with flags that end in an error, and returns the one line that it says."""
+    """A function that runs get_ckpt.py with flags that end in an error and returns the line that it prints."""
     return functools.partial(refusal_of, get_ckpt)
 
 
@@ -76,28 +80,29 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-# The table
+# The table of networks
 
 
 @pytest.mark.filterwarnings("ignore:.*input_shape")
 @pytest.mark.parametrize("name", get_ckpt.NETWORKS)
-def test_the_table_is_what_keras_fetches(monkeypatch, tmp_path, name):
+def test_the_table_is_what_keras_fetches_and_the_default_layers_exist(monkeypatch, tmp_path, name):
     fetched = []
     monkeypatch.setattr(file_utils, "get_file", lambda *args, **settings: fetched.append((args, settings)))
     monkeypatch.setattr(keras.Model, "load_weights", lambda model, path: None)
     network = get_ckpt.NETWORKS[name]
-    model = getattr(keras.applications, name)(weights="imagenet", include_top=False)
+    with keras.StatelessScope(initialize_variables=False):  # much faster: the weights are not needed
+        model = getattr(keras.applications, name)(weights="imagenet", include_top=False)
     settings = {"cache_subdir": "models"} | ({"file_hash": network.md5} if network.md5 else {})
     assert fetched == [((network.path.name, f"{get_ckpt.PUBLISHED}/{network.address}"), settings)]
     assert network.path.parent == tmp_path / "keras" / "models"
-    # The file holds the weights, four bytes each, and little else.
-    assert 1 < network.size / (4 * model.count_params()) < 1.05
+    assert 1 < network.size / (4 * model.count_params()) < 1.05  # four bytes per weight, and little else
+    assert layer_flags.parse_layers(deep_dream.DEFAULT_LAYERS[name], list(layer_shapes(model)), name)
 
 
 def test_keras_finds_the_file(place, publish, said, monkeypatch, tmp_path):
     publish(body(GOOD))
     said()
-    monkeypatch.setattr(file_utils, "urlretrieve", None)  # it would download it
+    monkeypatch.setattr(file_utils, "urlretrieve", None)  # a download would fail
     found = keras.utils.get_file(
         NAME, "https://nowhere/", cache_subdir="models", cache_dir=tmp_path / "keras", file_hash=NETWORK.md5
     )
@@ -117,20 +122,20 @@ def test_list(place, said):
         return [line for line in said("--list") if line.startswith(("InceptionV3 ", "MobileNetV2 "))]
 
     inception, mobile = lines()
-    assert inception == f"InceptionV3    0.7  {NAME} (not here)"
+    assert inception == f"InceptionV3    0.7  {NAME} (not fetched)"
     assert mobile.startswith("MobileNetV2    9.4  mobilenet_v2_weights_")
-    assert mobile.endswith("1.0_224_no_top.h5 (not here)")
+    assert mobile.endswith("1.0_224_no_top.h5 (not fetched)")
     assert str(place.parent) in said("--list")[0]
 
     leave(GOOD[:200_000], part_of(place))
-    assert lines()[0].endswith("(0.2 MB of it here)")
+    assert lines()[0].endswith("(0.2 MB fetched)")
     leave(GOOD[::-1], place)
     assert f"(not the published file: MD5 {hashlib.md5(GOOD[::-1]).hexdigest()[:16]}…, not " in lines()[0]
     leave(GOOD, place)
     mobile_network = get_ckpt.NETWORKS["MobileNetV2"]
     with mobile_network.path.open("wb") as file:
         file.truncate(mobile_network.size)
-    assert [line.rpartition("(")[2] for line in lines()] == ["here, MD5 right)", "here, size right)"]
+    assert [line.rpartition("(")[2] for line in lines()] == ["fetched, MD5 correct)", "fetched, size correct)"]
     mobile_network.path.write_bytes(b"abc")
     assert "(not the published file: 3 bytes, not 9,406,464)" in lines()[1]
 
@@ -138,32 +143,32 @@ def test_list(place, said):
 # Fetching
 
 
-def test_it_is_fetched_once(place, publish, said):
+def test_a_file_is_fetched_once(place, publish, said):
     _, requests = publish(body(GOOD))
-    assert said() == [f"InceptionV3 lies in {place}", NEXT]
+    assert said() == [f"InceptionV3 is in {place}", NEXT]
     assert place.read_bytes() == GOOD
     for flags in ((), ("--force",)):
-        assert said(*flags)[-2:] == [f"InceptionV3 lies in {place}", NEXT]
-    assert said()[0] == "it is here already"
+        assert said(*flags)[-2:] == [f"InceptionV3 is in {place}", NEXT]
+    assert said()[0] == "already fetched"
     assert [request.path for request in requests] == [f"/inception_v3/{NAME}"]
     assert names(place.parent) == [NAME]
 
 
 def test_another_model(place, publish, said, monkeypatch):
     _, requests = publish(body(GOOD))
-    monkeypatch.setitem(get_ckpt.NETWORKS, "MobileNetV2", get_ckpt.Network("mobile/small.h5", len(GOOD), ""))
+    monkeypatch.setitem(get_ckpt.NETWORKS, "MobileNetV2", get_ckpt.PublishedNetwork("mobile/small.h5", len(GOOD), ""))
     assert said("--model", "MobileNetV2")[-1] == f"{NEXT} --model MobileNetV2"
     assert (place.parent / "small.h5").read_bytes() == GOOD
-    said("--model", "MobileNetV2", "--force")  # only the size says that it is right
+    said("--model", "MobileNetV2", "--force")  # only its size is verified, so it is fetched again
     assert [request.path for request in requests] == ["/mobile/small.h5"] * 2
 
 
-def test_a_wrong_file_is_refused_and_only_replaced_by_force(place, publish, refused, said):
+def test_a_wrong_file_is_reported_and_replaced_only_with_force(place, publish, refused, said):
     _, requests = publish(status(500), body(GOOD))
     leave(b"something", place)
     line = refused()
     assert f"{place} is not the published file (MD5 437b930db84b8079…, not " in line
-    assert "--force replaces it" in line
+    assert "replace it with --force" in line
     assert requests == []
     assert "the server answered 500" in refused("--force")
     assert place.read_bytes() == b"something"
@@ -179,10 +184,10 @@ def test_a_wrong_file_is_refused_and_only_replaced_by_force(place, publish, refu
         (redirect("/"), "could not be downloaded: the server answered 302"),
         (silence, "could not be downloaded: timed out"),
         (body(GOOD[:-1], len(GOOD)), "could not be downloaded: it ended after 699,999 of 700,000 bytes"),
-        (body(GOOD[::-1]), "has not the expected contents (MD5 "),
+        (body(GOOD[::-1]), "does not have the expected contents (MD5 "),
     ],
 )
-def test_what_a_server_does_wrong_is_told_in_one_line(publish, refused, answer, words):
+def test_what_a_server_does_wrong_is_reported_in_one_line(publish, refused, answer, words):
     url, _ = publish(answer)
     assert f"{url}/inception_v3/{NAME} {words}" in refused()
 
@@ -191,7 +196,7 @@ def test_a_host_that_is_down(place, refused):
     assert "refused" in refused()
 
 
-def test_a_folder_that_cannot_be_made(publish, refused, tmp_path):
+def test_a_folder_that_cannot_be_created(publish, refused, tmp_path):
     publish(body(GOOD))
     (tmp_path / "keras").touch()
     leave(GOOD, Path("carried.h5"))
@@ -218,7 +223,7 @@ def test_a_full_disk(place, publish, refused, said, limited_file_size):
         (("--model", "VGG17"), "invalid choice 'VGG17' for argument '--model'"),
         (("--form", "x"), "unknown flag --form; did you mean --from?"),
         (("--from",), "Missing value for argument '--from'"),
-        (("VGG16",), "what is 'VGG16'?"),
+        (("VGG16",), "unexpected word 'VGG16'"),
     ],
 )
 def test_a_wrong_command_line(place, refused, flags, words):
@@ -242,7 +247,7 @@ def test_from_a_file_or_folder(place, said, monkeypatch, source):
     monkeypatch.setenv("HOME", str(Path.cwd()))
     leave(GOOD, Path("carried.h5"))
     leave(GOOD, Path("folder/deep/down", NAME))
-    assert said("--from", source) == [f"InceptionV3 lies in {place}", NEXT]
+    assert said("--from", source) == [f"InceptionV3 is in {place}", NEXT]
     assert place.read_bytes() == GOOD
     assert names(place.parent) == [NAME]
 
@@ -259,16 +264,16 @@ def test_from_a_file_or_folder(place, said, monkeypatch, source):
         ("http://[bad/x.h5", "http://[bad/x.h5 could not be downloaded: "),
     ],
 )
-def test_from_what_cannot_be_taken(place, refused, source, words):
+def test_sources_without_the_file(place, refused, source, words):
     leave(b"something", Path("wrong.h5"))
     leave(b"", Path("folder/other.h5"))
     leave(GOOD[:1000], part_of(place))
     assert words in refused("--from", source)
     assert not place.exists()
-    assert part_of(place).read_bytes() == GOOD[:1000]  # for a later download to go on
+    assert part_of(place).read_bytes() == GOOD[:1000]  # kept for a later download
 
 
-def test_a_file_replaces_what_was_downloaded_of_it(place, said):
+def test_a_file_replaces_its_partial_download(place, said):
     leave(bytes(1000), part_of(place))
     leave(b"wrong", place)
     leave(GOOD, Path("carried.h5"))
@@ -301,14 +306,14 @@ def test_from_a_mirror(place, serve, said, address, asked):
     assert place.read_bytes() == GOOD
 
 
-# Processes of their own
+# In separate processes
 
 CHILD = f"""
 import signal, sys
 import get_ckpt
 loaded = {{"tensorflow", "keras"}} & set(sys.modules)
-assert not loaded, loaded  # they take seconds
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job has not
+assert not loaded, loaded  # importing them takes seconds
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore the signal
 get_ckpt.PUBLISHED = sys.argv[1]
 get_ckpt.NETWORKS["InceptionV3"] = get_ckpt.{NETWORK}
 get_ckpt.main([])
@@ -317,7 +322,7 @@ get_ckpt.main([])
 
 @pytest.fixture
 def start():
-    """A function that starts get_ckpt.py in a process of its own, with the address of what is published."""
+    """A function that starts get_ckpt.py in a separate process, with the address of the published file."""
     children = []
 
     def run(address):
@@ -340,7 +345,7 @@ def wait_until(condition):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_after_an_interruption_the_next_run_goes_on(place, publish, start, number):
+def test_an_interrupted_download_is_resumed(place, publish, start, number):
     address, requests = publish(held(GOOD, gate := threading.Event()), ranged(GOOD))
     child = start(address)
     part = part_of(place)
@@ -350,21 +355,21 @@ def test_after_an_interruption_the_next_run_goes_on(place, publish, start, numbe
     gate.set()
     if number == signal.SIGINT:
         assert child.returncode == 130
-        assert err == "what has come is kept: the same command goes on from there\ninterrupted\n"
+        assert err == "the part received so far is kept; run the same command again to resume\ninterrupted\n"
     assert out == ""
     assert not place.exists()
     size = part.stat().st_size
 
     out, err = start(address).communicate(timeout=60)
     assert err == ""
-    assert out.splitlines() == [f"InceptionV3 lies in {place}", NEXT]
+    assert out.splitlines() == [f"InceptionV3 is in {place}", NEXT]
     assert [request.headers["Range"] for request in requests] == [None, f"bytes={size}-"]
     assert requests[1].sent == len(GOOD) - size
     assert place.read_bytes() == GOOD
     assert names(place.parent) == [NAME]
 
 
-def test_two_processes_download_it_once(place, publish, start):
+def test_two_processes_download_a_file_once(place, publish, start):
     address, requests = publish(held(GOOD, gate := threading.Event()))
     first = start(address)
     wait_until(part_of(place).exists)
@@ -374,7 +379,7 @@ def test_two_processes_download_it_once(place, publish, start):
     for child in (first, second):
         out, err = child.communicate(timeout=60)
         assert (child.returncode, err) == (0, "")
-        assert out.splitlines() == [f"InceptionV3 lies in {place}", NEXT]
+        assert out.splitlines() == [f"InceptionV3 is in {place}", NEXT]
     assert len(requests) == 1
     assert place.read_bytes() == GOOD
     assert names(place.parent) == [NAME]

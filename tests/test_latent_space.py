@@ -1,29 +1,44 @@
-"""Latents that are drawn for people to look at, and the ways between them."""
+"""Latents drawn for pictures, and the walks between them."""
 
 import numpy as np
-import pytest
 from scipy import stats
 
 from common import latent_space
 
 
-def test_spherical_walk_is_straight_between_latents_of_one_direction():
+def test_slerp_is_straight_between_latents_of_one_direction():
     start, end = np.float32([[1.0, 2.0]]), np.float32([[3.0, 6.0]])
-    walk = latent_space.spherical_walk(start, end, 4)
+    walk = latent_space.slerp(start, end, 4)
     np.testing.assert_allclose(walk[:, 0, 0], [1.0, 1.5, 2.0, 2.5], rtol=1e-6)
-    opposite = latent_space.spherical_walk(np.float32([[1.0]]), np.float32([[-1.0]]), 4)
+    opposite = latent_space.slerp(np.float32([[1.0]]), np.float32([[-1.0]]), 4)
     np.testing.assert_allclose(opposite[:, 0, 0], [1.0, 0.5, 0.0, -0.5], atol=1e-6)
 
 
-def test_spherical_walk_keeps_the_length():
-    walk = latent_space.spherical_walk(np.float32([[3.0, 0.0]]), np.float32([[0.0, 3.0]]), 7)
-    np.testing.assert_allclose(np.linalg.norm(walk, axis=-1), 3.0, rtol=1e-6)
+def test_slerp_keeps_the_norm_and_even_steps():
+    start, end = np.array([[2.0, 0, 0], [0, 1, 0]]), np.array([[0, 2.0, 0], [0, 0, 1]])
+    walk = latent_space.slerp(start, end, 4)
+    assert walk.shape == (4, 2, 3)
+    np.testing.assert_allclose(walk[0], start)
+    np.testing.assert_allclose(np.linalg.norm(walk, axis=-1), [[2, 1]] * 4, rtol=1e-6)
+    angles = np.arctan2(walk[:, 0, 1], walk[:, 0, 0])
+    np.testing.assert_allclose(angles, np.arange(4) * np.pi / 8, atol=1e-6)
 
 
-def test_walks_of_neighbouring_seeds_have_no_station_in_common():
-    walks = [latent_space.round_trips(3, 5, seed)[::16] for seed in (0, 1)]  # (4, 3, 5) each: the stations
-    assert not np.isin(walks[0], walks[1]).any()
-    np.testing.assert_allclose(walks[0][0], latent_space.draw(3, 5, 0), rtol=1e-6)  # the walkers of --sample begin it
+def test_lerp_is_a_straight_line_without_its_end():
+    walk = latent_space.lerp(np.float32([[0.0, 4.0]]), np.float32([[4.0, 0.0]]), 4)
+    np.testing.assert_allclose(walk[:, 0], [[0, 4], [1, 3], [2, 2], [3, 1]])
+
+
+def test_a_round_trip_visits_its_stations_and_returns_to_the_first():
+    stations = latent_space.draw(4 * 3, 5, seed=0).reshape(4, 3, 5)
+    walk = latent_space.round_trip(stations, latent_space.lerp)
+    assert walk.shape == (64, 3, 5)
+    np.testing.assert_array_equal(walk[::16], stations)
+    np.testing.assert_allclose(walk[-1], stations[3] / 16 + stations[0] * 15 / 16, atol=1e-6)
+
+
+def test_draws_of_neighbouring_seeds_have_nothing_in_common():
+    assert not np.isin(latent_space.draw(12, 5, 0), latent_space.draw(12, 5, 1)).any()
 
 
 def test_plane_is_even_in_probability_and_begins_at_the_upper_left():
@@ -39,21 +54,3 @@ def test_axes_move_one_latent_at_a_time():
     for axis in range(3):
         np.testing.assert_allclose(latents[axis, :, axis], [-3, -1.5, 0, 1.5, 3])
         assert (np.delete(latents[axis], axis, axis=-1) == 0).all()
-
-
-def test_codes_are_drawn_from_the_mixture():
-    means = np.array([[0.0, 0.0], [10.0, -10.0]])
-    covariances = np.array([[[1.0, 0.8], [0.8, 1.0]], [[4.0, 0.0], [0.0, 0.25]]])
-    codes = latent_space.draw_from_mixture([0.25, 0.75], means, covariances, count=20_000, seed=0)
-    assert codes.dtype == np.float32
-    second = codes[:, 1] < -5  # six deviations from the one, and ten from the other
-    assert second.mean() == pytest.approx(0.75, abs=0.01)
-    for rows, mean, covariance in zip((codes[~second], codes[second]), means, covariances, strict=True):
-        np.testing.assert_allclose(rows.mean(axis=0), mean, atol=0.06)
-        np.testing.assert_allclose(np.cov(rows, rowvar=False), covariance, atol=0.12)
-
-
-def test_a_mixture_of_a_single_code():
-    mixture = latent_space.fit_mixture(np.array([[1.0, -2.0, 3.0]], np.float32), seed=0)
-    codes = latent_space.draw_from_mixture(**mixture, count=100, seed=0)
-    np.testing.assert_allclose(codes.mean(axis=0), [1.0, -2.0, 3.0], atol=0.02)

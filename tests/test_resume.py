@@ -1,32 +1,30 @@
-"""A run that was cut anywhere and resumed ends as one that was not, bit for bit."""
+"""A run that is interrupted anywhere and resumed ends like one that was not, bit for bit."""
 
 import csv
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from keras import layers
+import tensorflow as tf
+import tiny_script
+from conftest import STEPS
 
-import dcgan_mnist
+from common import checkpoints, runs
 
-
-@pytest.fixture(autouse=True)
-def dropout(monkeypatch):
-    """Put Dropout into the discriminator: its random state must survive, too."""
-    original = dcgan_mnist.activation
-    monkeypatch.setattr(dcgan_mnist, "activation", lambda x: layers.Dropout(0.3)(original(x)))
+RUNS = Path("outputs/tiny_script")
 
 
 def outcome(folder):
-    """All of a finished run that must not depend on interruptions."""
+    """Return everything in a finished run that must not depend on interruptions."""
     newest = max((folder / "checkpoints").glob("*.npz"))
     with np.load(newest) as file:
         arrays = {name: file[name] for name in file.files if name != "seconds"}
     with (folder / "metrics.csv").open() as file:
-        rows = [(row["step"], row["generator_loss"], row["discriminator_loss"]) for row in csv.DictReader(file)]
+        rows = [(row["epoch"], row["step"], row["loss"], row["bias"]) for row in csv.DictReader(file)]
     pictures = {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
     return arrays, rows, pictures, (folder / "final.png").read_bytes()
 
@@ -34,96 +32,142 @@ def outcome(folder):
 def assert_equal_runs(folder, other):
     arrays, *rest = outcome(folder)
     other_arrays, *other_rest = outcome(other)
-    assert any(name.startswith("discriminator/") and array.dtype.kind in "iu" for name, array in arrays.items())
+    assert any(name.startswith("network/") and array.dtype.kind in "iu" for name, array in arrays.items())  # Dropout's
     assert arrays.keys() == other_arrays.keys()
     for name, array in arrays.items():
         assert np.array_equal(array, other_arrays[name]), name
     assert rest == other_rest
 
 
-def test_two_epochs_and_two_resumed_equal_four(tiny_flags):
-    folder = Path("outputs/dcgan_mnist")
-    dcgan_mnist.main([*tiny_flags, "--epochs", "2", "--name", "straight"])
-    dcgan_mnist.main([*tiny_flags, "--epochs", "1", "--name", "resumed"])
+def after_step(monkeypatch, step, action):
+    """Call `action` while the losses of a step are logged, in the first run that comes this far."""
+    log, logged = runs.Run.log, []
+
+    def log_and_act(run, losses):
+        log(run, losses)
+        logged.append(losses)
+        if len(logged) == step:
+            action()
+
+    monkeypatch.setattr(runs.Run, "log", log_and_act)
+
+
+def test_one_epoch_and_one_resumed_equal_two(tiny_run, tiny_flags):
+    tiny_script.main([*tiny_flags, "--epochs", "2", "--name", "straight"])
     keras.utils.clear_session()
-    dcgan_mnist.main(["--resume", "latest", "--epochs", "2"])
-    assert len(outcome(folder / "straight")[1]) == 3
-    # The shorter run showed its last grid where the longer one shows none.
-    (folder / "resumed/samples/step_00000093.png").unlink()
-    assert_equal_runs(folder / "straight", folder / "resumed")
+    tiny_script.main(["--resume", str(tiny_run), "--epochs", "2"])
+    assert len(outcome(tiny_run)[1]) == 3
+    # The shorter run wrote its last grid where the longer one wrote none.
+    (tiny_run / f"samples/step_{STEPS:08d}.png").unlink()
+    assert_equal_runs(RUNS / "straight", tiny_run)
 
 
 @pytest.mark.parametrize(
     ("number", "status", "step"),
-    [(signal.SIGINT, 130, 33), (signal.SIGTERM, 143, 33), (signal.SIGINT, 130, 3)],  # of step 3 there is one grid
+    [(signal.SIGINT, 130, 33), (signal.SIGTERM, 143, 33), (signal.SIGINT, 130, 3)],  # after step 3 there is one grid
 )
-def test_signal_in_the_middle_of_an_epoch(tiny_flags, monkeypatch, capsys, number, status, step):
-    folder = Path("outputs/dcgan_mnist")
-    dcgan_mnist.main([*tiny_flags, "--name", "straight"])
-    log, logged = dcgan_mnist.runs.Run.log, []
-
-    def log_and_interrupt(run, losses):
-        log(run, losses)
-        logged.append(losses)
-        if len(logged) == step:
-            os.kill(os.getpid(), number)
-
-    handler = signal.getsignal(number)
-    monkeypatch.setattr(dcgan_mnist.runs.Run, "log", log_and_interrupt)
+def test_a_signal_ends_the_step_saves_and_says_how_to_resume(
+    tiny_run, tiny_flags, monkeypatch, capsys, number, status, step
+):
+    handler, cut = signal.getsignal(number), RUNS / "cut"
+    after_step(monkeypatch, step, lambda: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as leaving:
-        dcgan_mnist.main([*tiny_flags, "--name", "cut"])
+        tiny_script.main([*tiny_flags, "--name", "cut"])
     assert leaving.value.code == status
     assert signal.getsignal(number) is handler
-    assert "go on with --resume" in capsys.readouterr().out
-    assert (folder / f"cut/checkpoints/step_{step:08d}.npz").exists()
-    assert (folder / "cut/samples.gif").exists()
-    dcgan_mnist.main(["--resume", str(folder / "cut")])
-    assert_equal_runs(folder / "straight", folder / "cut")
+    assert f"stopped after {step} steps; continue with --resume {cut}" in capsys.readouterr().out
+    assert (cut / f"checkpoints/step_{step:08d}.npz").exists()
+    assert (cut / "samples.gif").exists()
+    tiny_script.main(["--resume", str(cut)])
+    assert_equal_runs(tiny_run, cut)
 
 
-def test_signal_after_the_last_step(tiny_flags, monkeypatch, capsys):
-    """Nothing is lost, and the exit status tells of it."""
-    save_model = dcgan_mnist.runs.checkpoints.save_model
+def test_a_second_signal_does_not_wait_for_the_end_of_the_step(tiny_flags, monkeypatch, capsys):
+    after_step(monkeypatch, 3, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
+    with pytest.raises(SystemExit) as leaving:
+        tiny_script.main([*tiny_flags, "--name", "cut"])
+    assert leaving.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert list((RUNS / "cut/checkpoints").iterdir()) == []
+
+
+def test_a_signal_after_the_last_step_loses_nothing_and_sets_the_exit_status(tiny_flags, monkeypatch):
+    save_model = checkpoints.save_model
 
     def save_and_interrupt(path, model):
         save_model(path, model)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as leaving:
-        patch.setattr(
-            dcgan_mnist.runs.checkpoints, "save_model", lambda *them: patch.undo() or save_and_interrupt(*them)
-        )
-        dcgan_mnist.main([*tiny_flags, "--name", "late"])
+    monkeypatch.setattr(checkpoints, "save_model", save_and_interrupt)
+    with pytest.raises(SystemExit) as leaving:
+        tiny_script.main([*tiny_flags, "--name", "late"])
     assert leaving.value.code == 143
-    folder = Path("outputs/dcgan_mnist/late")
-    assert (folder / "checkpoints/step_00000093.npz").exists()
-    assert (folder / "generator.keras").exists()
-    assert (folder / "discriminator.keras").exists()
-    assert (folder / "samples.gif").exists()
+    for name in (f"checkpoints/step_{STEPS:08d}.npz", "network.keras", "samples.gif", "curves.png"):
+        assert (RUNS / "late" / name).exists()
 
 
-def test_files_after_the_checkpoint_are_taken_back(tiny_flags):
-    """As after a kill -9: metrics and grids are ahead of the last checkpoint, and a row is torn."""
-    folder = Path("outputs/dcgan_mnist")
-    for name in ("straight", "killed"):
-        dcgan_mnist.main([*tiny_flags, "--name", name])
-    (folder / "killed/checkpoints/step_00000093.npz").unlink()
-    with (folder / "killed/metrics.csv").open("a") as file:
+def test_what_a_killed_run_wrote_after_its_checkpoint_is_taken_back(tiny_run):
+    """After a kill -9, metrics and grids are ahead of the last checkpoint, and a row is torn."""
+    killed = shutil.copytree(tiny_run, RUNS / "killed")
+    (killed / f"checkpoints/step_{STEPS:08d}.npz").unlink()
+    (killed / "config.json").write_text((killed / "config.json").read_text().replace('"tiny"', '"killed"'))
+    with (killed / "metrics.csv").open("a") as file:
         file.write("1,99,3.0,100.0,1.5,0.5\n1,149,4.0,10")
-    dcgan_mnist.main(["--resume", str(folder / "killed")])
-    assert_equal_runs(folder / "straight", folder / "killed")
+    tiny_script.main(["--resume", str(killed)])
+    assert_equal_runs(tiny_run, killed)
 
 
 def test_with_minutes_alone_it_trains_until_they_are_over(tiny_flags, monkeypatch):
-    monkeypatch.setattr(dcgan_mnist, "DEFAULT_STEPS", 1)
-    monkeypatch.setattr(dcgan_mnist.runs.Run, "_out_of_time", property(lambda run: run._done >= 100))
-    dcgan_mnist.main([*tiny_flags, "--epochs", "0", "--minutes", "60", "--name", "long"])
-    assert Path("outputs/dcgan_mnist/long/checkpoints/step_00000100.npz").exists()
+    monkeypatch.setattr(tiny_script, "DEFAULT_STEPS", 1)
+    monkeypatch.setattr(runs.Schedule, "is_out_of_time", lambda schedule, seconds: len(logged) >= 100)
+    logged, log = [], runs.Run.log
+    monkeypatch.setattr(runs.Run, "log", lambda run, losses: logged.append(0) or log(run, losses))
+    tiny_script.main([*tiny_flags, "--epochs", "0", "--minutes", "60", "--name", "long"])
+    assert (RUNS / "long/checkpoints/step_00000100.npz").exists()
 
 
-def test_minutes_end_a_run_whole(tiny_flags, capsys):
-    dcgan_mnist.main([*tiny_flags, "--epochs", "1000", "--minutes", "0.02", "--name", "short"])
-    folder = Path("outputs/dcgan_mnist/short")
-    assert (folder / "final.png").exists()
-    assert (folder / "generator.keras").exists()
+def test_a_run_that_minutes_end_is_complete(tiny_flags, capsys):
+    tiny_script.main([*tiny_flags, "--epochs", "1000", "--minutes", "0.005", "--name", "short"])
+    assert (RUNS / "short/final.png").exists()
+    assert (RUNS / "short/network.keras").exists()
     assert "done: " in capsys.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoints(tiny_flags, refusal, monkeypatch):
+    original = tiny_script.make_train_step
+
+    def breaks_at_step_26(**arguments):
+        step_of = original(**arguments)
+
+        def train_step(pixels, labels, step):
+            losses = step_of(pixels, labels, step)
+            return {name: tf.where(step == 25, np.nan, loss) for name, loss in losses.items()}
+
+        return train_step
+
+    monkeypatch.setattr(tiny_script, "make_train_step", breaks_at_step_26)
+    assert "loss is not finite at step 26; earlier checkpoints are kept" in refusal(*tiny_flags, "--name", "nan")
+    kept = sorted(path.name for path in (RUNS / "nan/checkpoints").iterdir())
+    assert kept == ["step_00000010.npz", "step_00000020.npz"]
+
+
+def test_a_warning_is_printed_once_with_its_step(tiny_flags, monkeypatch, capsys):
+    log = runs.Run.log
+    warnings = {"alike": "the samples are all alike"}
+    monkeypatch.setattr(runs.Run, "log", lambda run, losses: log(run, losses) or run.warn(warnings))
+    tiny_script.main([*tiny_flags, "--name", "warned"])
+    printed = capsys.readouterr().out
+    assert printed.count("all alike") == printed.count("step 0: the samples are all alike") == 1
+
+
+def test_losses_and_grids_for_tensorboard(tiny_flags):
+    tiny_script.main([*tiny_flags, "--tensorboard", "--name", "board"])
+    (path,) = (RUNS / "board/tensorboard").iterdir()
+    found = {}
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
+    assert sorted(found) == ["bias", "loss", "samples"]
+    metrics = np.genfromtxt(RUNS / "board/metrics.csv", delimiter=",", names=True)
+    assert found["loss"][50] == pytest.approx(float(metrics["loss"]))
+    assert sorted(found["samples"]) == [0, 20, 40, 60, 80, STEPS]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -11,13 +12,16 @@ import tensorflow as tf
 from scipy import stats
 
 import vanilla_gan
+from blocks.gradient_penalties import interpolated_penalty, r1_penalty
+from evaluation import parzen
 from vanilla_gan import Config
 
 SMALL = Config(width=16, latent_dim=8, batch_size=16, image_size=16, precision="float32")
 TINY_FLAGS = [
-    *("--data", "digits", "--image_size", "16", "--width", "16", "--latent_dim", "8", "--batch_size", "16"),
-    *("--epochs", "1", "--sample_every", "20", "--checkpoint_every", "10", "--precision", "float32"),
+    *("--data", "digits", "--image_size", "16", "--width", "16", "--latent_dim", "8", "--batch_size", "32"),
+    *("--loss", "wasserstein_gp", "--sample_every", "20", "--checkpoint_every", "20", "--precision", "float32"),
 ]
+LOSSES = ["minimax", "non_saturating", "least_squares", "hinge", "wasserstein_gp"]
 REAL, FAKE = np.array([0.3, -2.0, 1.1], np.float32), np.array([1.5, -0.7, -3.0], np.float32)
 
 
@@ -26,14 +30,15 @@ def probability(logits):
 
 
 def make(**changes):
+    """The networks, and the step, which is not compiled: that takes longer than a few steps of small networks."""
     config = dataclasses.replace(SMALL, **changes)
     keras.utils.set_random_seed(0)
     networks = vanilla_gan.build(config, 1)
-    return networks, tf.function(vanilla_gan.make_train_step(**networks, config=config))
+    step = vanilla_gan.make_train_step(**networks, config=config)
+    return networks, lambda number: step(PIXELS, tf.constant(number, tf.int64))
 
 
-def batch():
-    return np.random.default_rng(0).integers(0, 256, (16, 16, 16, 1), np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 1), np.uint8)
 
 
 def test_parameter_counts_of_the_default_networks():
@@ -49,26 +54,20 @@ def test_parameter_counts_of_the_default_networks():
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3)])
 def test_networks_fit_each_other(generator, size, channels):
     config = dataclasses.replace(SMALL, generator=generator, image_size=size)
-    networks = vanilla_gan.build(config, channels)
-    images = networks["generator"](tf.ones((2, 8)))
+    images = vanilla_gan.build_generator(config, channels)(tf.ones((2, 8)))
     assert images.shape == (2, size, size, channels)
     assert float(tf.reduce_max(tf.abs(images))) <= 1
-    assert networks["discriminator"](images).shape == (2,)
+    assert vanilla_gan.build_discriminator(config, channels)(images).shape == (2,)
+
+
+CROSS_ENTROPY = np.mean(-np.log(probability(REAL)) - np.log(1 - probability(FAKE)))
 
 
 @pytest.mark.parametrize(
     ("loss", "generator", "discriminator"),
     [
-        (
-            "non_saturating",
-            np.mean(-np.log(probability(FAKE))),
-            np.mean(-np.log(probability(REAL)) - np.log(1 - probability(FAKE))),
-        ),
-        (
-            "minimax",
-            np.mean(np.log(1 - probability(FAKE))),
-            np.mean(-np.log(probability(REAL)) - np.log(1 - probability(FAKE))),
-        ),
+        ("minimax", np.mean(np.log(1 - probability(FAKE))), CROSS_ENTROPY),
+        ("non_saturating", np.mean(-np.log(probability(FAKE))), CROSS_ENTROPY),
         ("least_squares", np.mean((FAKE - 1) ** 2) / 2, np.mean((REAL - 1) ** 2 + FAKE**2) / 2),
         ("hinge", -FAKE.mean(), np.mean([0.7 + 2.5, 3.0 + 0.3, 0.0 + 0.0])),
         ("wasserstein_gp", -FAKE.mean(), FAKE.mean() - REAL.mean()),
@@ -91,7 +90,7 @@ def test_minimax_gradient_vanishes_where_the_non_saturating_one_does_not():
     assert gradients["non_saturating"] == pytest.approx(-1, rel=1e-3)
 
 
-def test_label_smoothing_against_the_cross_entropy_with_soft_targets():
+def test_label_smoothing_against_the_losses_with_soft_targets():
     target = 0.9
     expected = np.mean(
         -target * np.log(probability(REAL))
@@ -106,47 +105,45 @@ def test_label_smoothing_against_the_cross_entropy_with_soft_targets():
 def test_gradient_penalties_of_a_linear_discriminator():
     weights = tf.constant(np.random.default_rng(0).standard_normal((16, 1)), tf.float32)
 
-    def linear(images, training):
+    def linear(images):
         return tf.squeeze(tf.reshape(images, (-1, 16)) @ weights, -1)
 
     images = tf.zeros((5, 4, 4, 1))
-    penalty = vanilla_gan.penalty_between(linear, images, images + 1.0, tf.fill((5, 1, 1, 1), 0.5))
+    penalty = interpolated_penalty(linear, images, images + 1.0, tf.fill((5, 1, 1, 1), 0.5))
     assert float(penalty) == pytest.approx((np.linalg.norm(weights) - 1) ** 2, rel=1e-4)
-    penalty = vanilla_gan.penalty_at_real(linear, images)
+    penalty = r1_penalty(linear, images)
     assert float(penalty) == pytest.approx(np.sum(weights.numpy() ** 2) / 2, rel=1e-4)
 
 
-def test_gradient_penalty_is_taken_between_the_images():
-    def square(images, training):  # gradient 2x
+def test_wasserstein_penalty_is_taken_between_the_images():
+    def square(images):  # its gradient is 2x
         return tf.reduce_sum(images**2, axis=(1, 2, 3))
 
     real, fake = tf.fill((2, 1, 1, 1), 3.0), tf.fill((2, 1, 1, 1), 1.0)
     mix = tf.constant([0.0, 0.5], shape=(2, 1, 1, 1))
-    assert float(vanilla_gan.penalty_between(square, real, fake, mix)) == pytest.approx(
-        ((2 - 1) ** 2 + (4 - 1) ** 2) / 2
-    )
+    assert float(interpolated_penalty(square, real, fake, mix)) == pytest.approx(((2 - 1) ** 2 + (4 - 1) ** 2) / 2)
 
 
-def test_penalty_at_real_images_comes_every_fourth_step_and_holds_the_gradient_down():
-    def slope(**changes):
-        networks, step = make(**changes)
-        for number in range(40):
-            step(batch(), tf.constant(number, tf.int64))
-        images = tf.constant(batch() / 127.5 - 1, tf.float32)
-        return float(vanilla_gan.penalty_at_real(networks["discriminator"], images))
+def test_penalty_at_real_images_comes_every_fourth_step_and_shrinks_the_gradient():
+    def train(weight):
+        networks, step = make(gradient_penalty=weight, learning_rate=5e-3)
+        losses = [step(number) for number in range(13)]
+        images = tf.constant(PIXELS / 127.5 - 1, tf.float32)
+        return losses, float(r1_penalty(networks["discriminator"], images))
 
-    assert slope(gradient_penalty=10.0) < 0.5 * slope(gradient_penalty=0.0)
-    _, step = make()
-    values = [float(step(batch(), tf.constant(number, tf.int64))["gradient_penalty"]) for number in range(5)]
-    assert [value > 0 for value in values] == [True, False, False, False, True]
+    losses, slope = train(10.0)
+    assert [float(loss["gradient_penalty"]) > 0 for loss in losses[:5]] == [True, False, False, False, True]
+    losses, free_slope = train(0.0)
+    assert "gradient_penalty" not in losses[0]
+    assert slope < 0.5 * free_slope
 
 
 def test_wasserstein_loss_has_its_own_penalty():
     _, step = make(loss="wasserstein_gp", gradient_penalty=0.0)
-    assert float(step(batch(), tf.constant(1, tf.int64))["gradient_penalty"]) > 0
+    assert float(step(1)["gradient_penalty"]) > 0
 
 
-def test_latents_have_the_distribution_that_is_asked_for():
+def test_latents_have_the_chosen_distribution():
     normal = tf.random.stateless_normal((4000, 50), seed=(0, 0))
     assert vanilla_gan.shape_latents(normal, "normal") is normal
     sphere = vanilla_gan.shape_latents(normal, "sphere").numpy()
@@ -155,16 +152,12 @@ def test_latents_have_the_distribution_that_is_asked_for():
     assert stats.kstest(uniform[:, 0], stats.uniform(-1, 2).cdf).pvalue > 0.01
 
 
-LOSSES = ["non_saturating", "minimax", "least_squares", "hinge", "wasserstein_gp"]
-
-
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_variable_moves(loss):
     networks, step = make(loss=loss, instance_noise=0.1)
     models = [networks[name] for name in ("generator", "discriminator", "averaged_generator")]
     before = [[v.numpy() for v in model.trainable_variables] for model in models]
-    losses = step(batch(), tf.constant(3, tf.int64))
-    assert all(np.isfinite(float(value)) for value in losses.values())
+    assert all(np.isfinite(float(value)) for value in step(3).values())
     for model, values in zip(models, before, strict=True):
         for variable, value in zip(model.trainable_variables, values, strict=True):
             if loss in ("hinge", "wasserstein_gp") and variable.shape == (1,):
@@ -174,27 +167,36 @@ def test_every_variable_moves(loss):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_discriminator_overfits_one_batch(loss):
-    networks, step = make(loss=loss)
+    networks, step = make(loss=loss, learning_rate=1e-2)
     networks["generator_optimizer"].learning_rate = 0.0
-    losses = [float(step(batch(), tf.constant(0, tf.int64))["discriminator_loss"]) for _ in range(60)]
+    losses = [float(step(0)["discriminator_loss"]) for _ in range(10)]
     assert losses[-1] < losses[0] - 0.3
 
 
 def test_instance_noise_fades():
-    def first_loss(step_number, **changes):
-        _, step = make(**changes)
-        return float(step(batch(), tf.constant(step_number, tf.int64))["discriminator_loss"])
+    def first_loss(number, **changes):
+        return float(make(**changes)[1](number)["discriminator_loss"])
 
     noisy = {"instance_noise": 0.5, "instance_noise_steps": 100}
     assert first_loss(0, **noisy) != first_loss(0)
     assert first_loss(100, **noisy) == first_loss(100)
 
 
-def test_parzen_windows_against_a_density_that_is_known(capsys):
-    """Windows around one sample are that normal distribution; around several, their even mixture."""
+@pytest.mark.parametrize("loss", LOSSES)
+def test_logits_and_losses_are_float32_in_mixed_precision(loss):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    networks, step = make(loss=loss, instance_noise=0.1, precision="mixed_bfloat16")
+    convolutional = vanilla_gan.build_generator(dataclasses.replace(SMALL, generator="transposed_conv"), 1)
+    for network in (networks["generator"], convolutional, networks["discriminator"]):
+        assert network.output.dtype == "float32"
+    assert {value.dtype for value in step(0).values()} == {tf.float32}
+
+
+def test_parzen_windows_against_a_known_density():
+    """One window is a normal distribution; several are their mixture with equal weights."""
     random = np.random.default_rng(0)
     images, samples = random.random((7, 5)), random.random((3, 5))
-    found = vanilla_gan.parzen_log_likelihood(images, samples, [0.2, 0.5], "testing")
+    found = parzen.log_densities(images, samples, [0.2, 0.5])
     assert found.shape == (2, 7)
     for row, sigma in zip(found, (0.2, 0.5), strict=True):
         parts = [stats.multivariate_normal(sample, sigma**2).pdf(images) for sample in samples]
@@ -202,62 +204,70 @@ def test_parzen_windows_against_a_density_that_is_known(capsys):
 
 
 def test_sigma_is_chosen_on_other_images_than_it_is_used_for():
-    """Images of which every second lies far from the samples: its own half would choose wide windows for it."""
+    """Every second image lies far from the samples: chosen on that half itself, sigma would be large for it."""
     random = np.random.default_rng(0)
     samples = np.full((50, 4, 4, 1), 128, np.uint8)
     images = 128 + np.rint(random.normal(0, 20, (200, 4, 4, 1)))
     images[1::2] = 128 + np.rint(random.normal(0, 100, (100, 4, 4, 1)))
-    test = vanilla_gan.datasets.Images(images.clip(0, 255).astype(np.uint8), np.zeros(200, np.int32), (), "noise")
-    found = vanilla_gan.evaluation(samples, test)
-    near, far = (np.std(test.images[start::2] / 255.0 - 128 / 255.0) for start in (0, 1))
-    # With one place for all samples, sigma is the images' own deviation from it.
+    images = images.clip(0, 255).astype(np.uint8)
+    found = parzen.log_likelihood(samples, images)
+    offsets = images / 255.0 - 128 / 255.0
+    near, far = (np.std(offsets[start::2]) for start in (0, 1))
+    # All samples are the same, so the best sigma is the images' own deviation from it.
     np.testing.assert_allclose(found["sigma"], [far, near], rtol=0.05)
     assert found["test_images"] == 200
     densities = [
-        stats.norm(0, sigma).logpdf(test.images[start::2] / 255.0 - 128 / 255.0).sum(axis=(1, 2, 3))
-        for start, sigma in enumerate(found["sigma"])
+        stats.norm(0, sigma).logpdf(offsets[start::2]).sum(axis=(1, 2, 3)) for start, sigma in enumerate(found["sigma"])
     ]
     assert found["log_likelihood"] == pytest.approx(np.mean(densities), rel=1e-6)
 
 
-@pytest.mark.parametrize("generator", ["mlp", "transposed_conv"])
-@pytest.mark.parametrize("loss", LOSSES)
-def test_logits_and_losses_are_float32_in_mixed_precision(loss, generator):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    networks, step = make(loss=loss, generator=generator, instance_noise=0.1, precision="mixed_bfloat16")
-    assert networks["generator"].output.dtype == networks["discriminator"].output.dtype == "float32"
-    losses = step(batch(), tf.constant(0, tf.int64))
-    assert {value.dtype for value in losses.values()} == {tf.float32}
+@pytest.mark.parametrize("is_mnist", [True, False])
+def test_published_figures_stand_beside_those_of_mnist_only(is_mnist, tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), np.uint8)
+    parzen.evaluate(tmp_path / "evaluation.json", images, images, "noise", is_mnist)
+    printed, result = capsys.readouterr().out, json.loads((tmp_path / "evaluation.json").read_text())
+    assert f"this run                  {result['log_likelihood']:.1f} ± " in printed
+    assert "under Parzen windows around 20 samples" in printed
+    assert ("225 ± 2" in printed) == is_mnist
+    assert ("not comparable with the published figures" in printed) != is_mnist
+    assert ("perhaps too low" in printed) == (result["sigma"] == [0.05, 0.05])  # each image is a sample
 
 
-def test_run_leaves_what_it_promises_and_can_be_sampled_and_evaluated(capsys, monkeypatch):
-    vanilla_gan.main([*TINY_FLAGS, "--name", "a"])
-    folder = Path("outputs/vanilla_gan/a")
+@pytest.fixture(scope="module")
+def _finished_run(tmp_path_factory):
+    outputs = tmp_path_factory.mktemp("finished")
+    vanilla_gan.main([*TINY_FLAGS, "--epochs", "2", "--output_dir", str(outputs), "--name", "finished"])
+    return outputs / "vanilla_gan" / "finished"
+
+
+@pytest.fixture
+def finished_run(_finished_run):
+    """The folder of a finished run of two epochs; the test's own copy."""
+    folder = Path("outputs/vanilla_gan/finished")
+    shutil.copytree(_finished_run, folder)
+    return folder
+
+
+def test_run_writes_its_files_and_can_be_sampled_and_evaluated(finished_run, capsys, monkeypatch):
     for name in ("config.json", "metrics.csv", "curves.png", "samples.gif", "final.png", "generator.keras"):
-        assert (folder / name).stat().st_size > 0
-    capsys.readouterr()
+        assert (finished_run / name).stat().st_size > 0
+    monkeypatch.setattr(parzen, "SAMPLES", 300)
     vanilla_gan.main(["--sample", "5", "--interpolate", "--evaluate"])
-    printed = capsys.readouterr().out
-    with np.load(folder / "generated/samples.npz", allow_pickle=False) as file:
+    with np.load(finished_run / "generated/samples.npz", allow_pickle=False) as file:
         assert file["images"].shape == (5, 16, 16, 1)
-    assert (folder / "generated/walk.gif").exists()
-    result = json.loads((folder / "generated/evaluation.json").read_text())
-    assert result["test_images"] == 297
-    assert f"{result['log_likelihood']:.1f} ± " in printed
-    assert "not comparable with published figures" in printed
-    assert "225 ± 2" not in printed
-    monkeypatch.setattr(vanilla_gan.datasets.Images, "is_mnist", True)
-    vanilla_gan.main(["--evaluate"])
-    assert "225 ± 2" in capsys.readouterr().out
+    assert (finished_run / "generated/walk.gif").exists()
+    result = json.loads((finished_run / "generated/evaluation.json").read_text())
+    assert (result["test_images"], result["samples"]) == (297, 300)
+    assert "not comparable with the published figures" in capsys.readouterr().out
 
 
-def test_two_epochs_and_two_resumed_equal_four():
-    for name, epochs in (("straight", 2), ("resumed", 1)):
-        vanilla_gan.main([*TINY_FLAGS, "--loss", "wasserstein_gp", "--epochs", str(epochs), "--name", name])
+def test_one_epoch_and_another_after_resuming_equal_two(finished_run):
+    vanilla_gan.main([*TINY_FLAGS, "--epochs", "1", "--name", "resumed"])
     keras.utils.clear_session()
-    vanilla_gan.main(["--resume", "latest", "--epochs", "2"])
+    vanilla_gan.main(["--resume", "outputs/vanilla_gan/resumed", "--epochs", "2"])
     straight, resumed = (
-        np.load(f"outputs/vanilla_gan/{name}/checkpoints/step_00000186.npz") for name in ("straight", "resumed")
+        np.load(f"outputs/vanilla_gan/{name}/checkpoints/step_00000092.npz") for name in ("finished", "resumed")
     )
     assert straight.files == resumed.files
     for name in straight.files:
@@ -267,8 +277,16 @@ def test_two_epochs_and_two_resumed_equal_four():
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--loss", "hinge", "--label_smoothing", "0.1"], "--loss hinge has no labels to smooth"),
-        (["--generator", "transposed_conv", "--image_size", "30"], "must be a multiple of 4"),
+        (
+            ["--loss", "hinge", "--label_smoothing", "0.1"],
+            "--label_smoothing 0.1: cannot be combined with --loss hinge; that loss has no labels to smooth",
+        ),
+        (["--label_smoothing", "0.1"], "--label_smoothing 0.1: cannot be combined with --loss wasserstein_gp; "),
+        (["--instance_noise_steps", "5"], "--instance_noise_steps 5: needs --instance_noise"),
+        (
+            ["--generator", "transposed_conv", "--image_size", "30"],
+            "--image_size 30: must be a multiple of 4 for --generator transposed_conv",
+        ),
         (["--loss", "hing"], "--loss"),
         (["--label_smoothing", "0.7"], "must lie between 0 and 0.5"),
     ],
@@ -278,7 +296,6 @@ def test_bad_settings(flags, words, refusal_of):
     assert not Path("outputs").exists()
 
 
-def test_own_pictures_have_no_test_images_to_evaluate_on(tiny_folder, refusal_of):
-    folder = tiny_folder(count=20)
-    vanilla_gan.main([*TINY_FLAGS, "--data", str(folder), "--name", "own"])
-    assert "has no test pictures" in refusal_of(vanilla_gan, "--evaluate")
+def test_evaluation_needs_test_images_and_the_data_of_the_run(finished_run, tiny_folder, refusal_of):
+    assert "has no test pictures" in refusal_of(vanilla_gan, "--evaluate", "--data", tiny_folder(count=20))
+    assert "was trained on other data" in refusal_of(vanilla_gan, "--evaluate", "--data", "patches")

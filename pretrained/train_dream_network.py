@@ -1,34 +1,38 @@
-"""Train the network in the box, with which deep_dream.py dreams where no other is at hand: common/dream_network.keras.
+"""Train the bundled network of deep_dream.py: pretrained/dream_network.keras.
 
-A classifier of CIFAR-10, made for dreaming rather than for accuracy: smooth activations (swish) and average pooling
-give every pixel a gradient, noise on the pictures makes the network look at more than the finest structures, and the
-last layer gives each place its own logits, so that `--layers classes --channels 5` dreams of dogs.
+It classifies CIFAR-10, and is built for dreaming rather than for accuracy: smooth activations (swish) and average
+pooling give every pixel a gradient, noise on the pictures makes the network rely on more than the finest structures,
+and the last layer gives each position its own logits, so that `--layers classes --channels 5` dreams of dogs.
 
-SGD with momentum, a learning rate that rises and falls once, label smoothing. May be interrupted, and goes on with its
-last checkpoint in outputs/benchmarks/. In the file batch normalisation is folded into the convolutions, and the
-weights are rounded to float16 and compressed.
+Training is SGD with momentum, label smoothing, and a learning rate that rises and falls once. If it is interrupted, it
+resumes from its last checkpoint in outputs/pretrained/. In the file, batch normalisation is folded into the
+convolutions, and the weights are rounded to float16 and compressed.
 
-    python -m benchmarks.train_dream_network
+    python -m pretrained.train_dream_network
 """
 
 import argparse
 import zipfile
 from pathlib import Path
 
+import common.environment  # noqa: F401 - first: it sets what TensorFlow reads at its import
+
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from benchmarks import quality
-from common import checkpoints, cli, datasets, files, networks, pictures
+from blocks.feature_extraction import any_size_model
+from common import checkpoints, cli, datasets, files, pictures, trained_networks
+from common.errors import UserError
 
-WIDTHS = ((24,), (48, 48), (96, 128), (192, 224))  # of the blocks, between which pooling halves the resolution
+WIDTHS = ((24,), (48, 48), (96, 128), (192, 224))  # of the layers; pooling halves the resolution between groups
 BATCH_SIZE = 128
-PEAK_RATE = 0.2  # of learning, after a fifth of the steps
+PEAK_LEARNING_RATE = 0.2  # reached after a fifth of the steps
 WEIGHT_DECAY = 5e-4
-MOST_NOISE = 0.15  # standard deviation of the noise, which is different on each picture; they are in [-1, 1]
+MOST_NOISE = 0.15  # largest standard deviation of the noise, which is drawn for each picture; pixels are in [-1, 1]
 CHECKPOINT_EVERY = 100  # steps
+CHECKPOINTS = Path("outputs/pretrained")
 
 
 def build(classes: int) -> keras.Model:
@@ -49,7 +53,7 @@ def build(classes: int) -> keras.Model:
 
 
 def augment(pixels, seed):
-    """Shift, mirror and tint uint8 pixels (batch, 32, 32, 3), and add noise: float32, about in [-1, 1]."""
+    """Shift, mirror and tint uint8 pixels (batch, 32, 32, 3), and add noise. Returns float32, roughly in [-1, 1]."""
     images = tf.pad(pictures.to_signed(pixels), [[0, 0], [4, 4], [4, 4], [0, 0]], "REFLECT")
     count, size = pixels.shape[:2]
 
@@ -72,8 +76,8 @@ def make_train_step(model, optimizer, steps: int, classes: int):
 
     @tf.function
     def train_step(pixels, labels, step):
-        part = tf.cast(step, tf.float32) / steps
-        optimizer.learning_rate.assign(PEAK_RATE * tf.minimum(part / 0.2, (1.0 - part) / 0.8))
+        progress = tf.cast(step, tf.float32) / steps
+        optimizer.learning_rate.assign(PEAK_LEARNING_RATE * tf.minimum(progress / 0.2, (1.0 - progress) / 0.8))
         images = augment(pixels, tf.stack([0, tf.cast(step, tf.int32)]))
         with tf.GradientTape() as tape:
             loss = cross_entropy(tf.one_hot(labels, classes), model(images, training=True))
@@ -86,65 +90,69 @@ def make_train_step(model, optimizer, steps: int, classes: int):
 
 
 def accuracy(network, data: datasets.Images) -> float:
-    """Return the share of pictures whose class gets the highest mean logit over all places."""
-    right = 0
+    """Return the fraction of pictures whose class has the highest mean logit over all positions."""
+    correct = 0
     for start in range(0, len(data.images), 500):
         logits = keras.tree.flatten(network(pictures.to_signed(data.images[start : start + 500]), training=False))[0]
         classes = np.mean(logits, axis=(1, 2)).argmax(axis=-1)
-        right += int((classes == data.labels[start : start + 500]).sum())
-    return right / len(data.images)
+        correct += int((classes == data.labels[start : start + 500]).sum())
+    return correct / len(data.images)
 
 
 def save_small(path: Path, model: keras.Model) -> None:
-    """Write the model as a Keras file half as large: float32 rounded to what float16 can hold, and compressed."""
+    """Write the model as a Keras file of half the size: weights rounded to float16 precision, and compressed."""
     model.set_weights([weight.astype(np.float16).astype(np.float32) for weight in model.get_weights()])
     checkpoints.save_model(path, model)
     with zipfile.ZipFile(path) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
-    with files.whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with files.atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, content in contents.items():
             archive.writestr(name, content)
 
 
-@cli.one_line_errors
-def main(argv=None):
-    """Train, or go on training, and write the network."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the training pictures (%(default)s)")
-    parser.add_argument("--output", type=Path, default=networks.BOX, help="the file to write (%(default)s)")
-    arguments = parser.parse_args(argv)
-    if arguments.epochs < 1:
-        raise cli.UserError(f"--epochs {arguments.epochs}: must be at least 1")
-    train, test = (datasets.load("cifar10", 32, split) for split in ("train", "test"))
+def train(data: datasets.Images, epochs: int) -> keras.Model:
+    """Train the network, or resume its training, and return it."""
     keras.utils.set_random_seed(0)
-    classes = len(train.class_names)
+    classes = len(data.class_names)
     model = build(classes)
-    optimizer = keras.optimizers.SGD(PEAK_RATE, momentum=0.9, nesterov=True)
+    optimizer = keras.optimizers.SGD(PEAK_LEARNING_RATE, momentum=0.9, nesterov=True)
     optimizer.build(model.trainable_variables)
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
     saved = {"model": model, "optimizer": optimizer, "step": step}
-    folder = quality.FOLDER / f"dream_network_{arguments.epochs}"
+    folder = CHECKPOINTS / f"dream_network_{epochs}"
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.restore(folder, saved)
 
-    per_epoch = len(train.images) // BATCH_SIZE
-    train_step = make_train_step(model, optimizer, arguments.epochs * per_epoch, classes)
-    while int(step) < arguments.epochs * per_epoch:
-        epoch, batch = divmod(int(step), per_epoch)
-        order = np.random.default_rng([0, epoch]).permutation(len(train.images))
+    steps_per_epoch = len(data.images) // BATCH_SIZE
+    steps = epochs * steps_per_epoch
+    train_step = make_train_step(model, optimizer, steps, classes)
+    while int(step) < steps:
+        epoch, batch = divmod(int(step), steps_per_epoch)
+        order = np.random.default_rng([0, epoch]).permutation(len(data.images))
         chosen = order[batch * BATCH_SIZE : (batch + 1) * BATCH_SIZE]
-        loss = train_step(tf.constant(train.images[chosen]), tf.constant(train.labels[chosen]), step)
+        loss = train_step(tf.constant(data.images[chosen]), tf.constant(data.labels[chosen]), step)
         step.assign_add(1)
         if int(step) % CHECKPOINT_EVERY == 0:
             checkpoints.save(folder, int(step), saved)
-            print(f"step {int(step)} of {arguments.epochs * per_epoch}: loss {float(loss):.3f}", flush=True)
+            print(f"step {int(step)} of {steps}: loss {float(loss):.3f}", flush=True)
+    return model
 
-    network = networks.features(model, ["classes"])
+
+@cli.one_line_errors
+def main(argv=None):
+    """Train the network, write it, and print its accuracy."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the training pictures (%(default)s)")
+    parser.add_argument("--output", type=Path, default=trained_networks.BUNDLED, help="the file to write (%(default)s)")
+    arguments = parser.parse_args(argv)
+    if arguments.epochs < 1:
+        raise UserError(f"--epochs {arguments.epochs}: must be at least 1")
+    training, test = (datasets.load("cifar10", 32, split) for split in ("train", "test"))
+    network = any_size_model(train(training, arguments.epochs), ["classes"])
     save_small(arguments.output, network)
-    share = accuracy(network, test)
-    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB, {share:.2%} of the test pictures right")
-    result = {"epochs": arguments.epochs, "accuracy": share, "parameters": network.count_params()}
-    quality.write_json("train_dream_network", result)
+    size = arguments.output.stat().st_size / 1e6
+    print(f"{arguments.output}: {network.count_params():,} weights, {size:.2f} MB")
+    print(f"{accuracy(network, test):.2%} of the test pictures classified correctly")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
-"""A picture of any size, seen through overlapping tiles whose weights add up to one: no seams, bounded memory."""
+"""A picture of any size, processed in overlapping tiles whose weights sum to one: no seams, bounded memory."""
 
 import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
-LONGEST = 640  # pixels; a tile's longer side, at most
+LONGEST = 640  # pixels: the longer side of a tile, at most
 OVERLAP = 64  # pixels over which a tile fades into the next
-SHIFT = 16  # pixels by which all tiles may be shifted; what lies beyond the picture's edge is its mirror image
+SHIFT = 16  # pixels by which the tiles may be shifted; beyond the picture's edge they see its mirror image
 
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """One tile: the picture's rows and columns that it sees, and their weights; 0 for those that are mirrored."""
+    """One tile of a picture.
+
+    rows, columns: the indices of the picture's rows and columns in the tile, mirrored beyond its edges.
+    row_weights, column_weights: their weights, 0 for mirrored ones; a pixel's weight is the product of both.
+    """
 
     rows: np.ndarray
     columns: np.ndarray
@@ -20,11 +24,11 @@ class Tile:
     column_weights: np.ndarray
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """Return what the tile sees of (height, width, channels)."""
+        """Return the tile's part of an image (height, width, channels)."""
         return image[self.rows[:, None], self.columns]
 
     def add(self, values: np.ndarray, total: np.ndarray) -> None:
-        """Add the tile's values (rows, columns, channels), weighted, to those of the picture."""
+        """Add the tile's values (rows, columns, channels), times their weights, to its part of `total`, in place."""
         rows, columns = np.flatnonzero(self.row_weights), np.flatnonzero(self.column_weights)
         inner = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         top, left = self.rows[rows[0]], self.columns[columns[0]]
@@ -33,20 +37,20 @@ class Tile:
 
 
 def cover(height: int, width: int, shift: tuple[int, int]) -> Iterator[Tile]:
-    """Yield tiles of equal size that cover a picture; each pixel's weights add up to 1.
+    """Yield tiles of equal size that cover a picture; the weights of each pixel sum to 1.
 
-    shift: how far up and to the left the first tile begins outside of the picture, 0 to SHIFT.
+    shift: by how many pixels, 0 to SHIFT, the first tile starts above the picture and to the left of it.
     """
-    columns = list(_spans(width, shift[1]))
+    column_spans = list(_spans(width, shift[1]))
     for rows, row_weights in _spans(height, shift[0]):
-        for those, column_weights in columns:
-            yield Tile(rows, those, row_weights, column_weights)
+        for columns, column_weights in column_spans:
+            yield Tile(rows, columns, row_weights, column_weights)
 
 
 def _spans(length: int, shift: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the positions and weights of the tiles along one axis."""
-    total = length + SHIFT
-    count = max(1, -(-(total - OVERLAP) // (LONGEST - OVERLAP)))
+    """Yield the positions and the weights of the tiles along one axis."""
+    total = length + SHIFT  # tiles have the same size for every shift
+    count = max(1, -(-(total - OVERLAP) // (LONGEST - OVERLAP)))  # as few as possible; -(-a // b) rounds up
     size = -(-(total + (count - 1) * OVERLAP) // count)
     rise = (np.arange(OVERLAP, dtype=np.float32) + 0.5) / OVERLAP
     for number in range(count):

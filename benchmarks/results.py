@@ -1,0 +1,88 @@
+"""How benchmarks read their flags, keep what they measured, and report it.
+
+Each benchmark writes outputs/benchmarks/<name>.json and has a function `section`, which turns the contents of that file
+into lines of Markdown. The benchmark prints them, and `python -m benchmarks.report` collects them in docs/results.md.
+"""
+
+import argparse
+import importlib
+import platform
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from common import devices, files
+from common.errors import UserError
+
+FOLDER = Path("outputs/benchmarks")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark's flags, whose help begins with its docstring."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def needed(package: str):
+    """Import a package that only some benchmarks need. Raises UserError if it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise UserError(f"{package} is not installed: pip install -r benchmarks/requirements.txt") from None
+
+
+def machine() -> str:
+    """Return where figures are measured, in words: the processor, its cores, and the versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    cores = f"{devices.cores()} core{'s' if devices.cores() > 1 else ''}"
+    return f"{processor or platform.processor()}, {cores}; {versions}"
+
+
+def write_json(name: str, result: dict) -> None:
+    """Write a result, and the machine on which it was measured, to outputs/benchmarks/<name>.json."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    files.write_json(FOLDER / f"{name}.json", {**result, "measured_on": machine()})
+
+
+def publish(name: str, result: dict, section: Callable[[dict], list[str]]) -> None:
+    """Write a result as `write_json` does, and print its section."""
+    write_json(name, result)
+    print("\n".join(section(result)))
+    print(f"\nwritten to {FOLDER / name}.json")
+
+
+def save_figure(name: str, figure) -> None:
+    """Write a figure of Matplotlib to outputs/benchmarks/<name>.png."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with files.atomic_write(FOLDER / f"{name}.png") as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+def opening(title: str, command: str, text: str) -> list[str]:
+    """Return the first lines of a section: its title, its command `python -m <command>`, and a text."""
+    return [f"## {title}", "", f"    python -m {command}", "", *paragraph(text)]
+
+
+def paragraph(text: str) -> list[str]:
+    """Break a text into lines of at most 120 characters."""
+    return textwrap.wrap(text.strip(), 120, break_long_words=False, break_on_hyphens=False)
+
+
+def table(headings: Iterable[str], rows: Iterable[Iterable]) -> list[str]:
+    """Return a table in Markdown, with an empty line before it."""
+    headings = list(headings)
+    lines = ["| " + " | ".join(map(str, cells)) + " |" for cells in (headings, *rows)]
+    return ["", lines[0], "|---" * len(headings) + "|", *lines[1:]]
+
+
+def table_of(rows: Iterable[dict], columns: dict[str, str]) -> list[str]:
+    """Return a table of `rows`, which hold values by name.
+
+    columns: the format of a cell by its heading, such as {"minutes": "{minutes:.1f}"}.
+    """
+    return table(columns, [[form.format(**row) for form in columns.values()] for row in rows])

@@ -1,0 +1,37 @@
+"""A density of codes, estimated after training, from which an autoencoder is sampled."""
+
+import warnings
+
+import numpy as np
+
+
+def fit_mixture(codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Fit a mixture of at most 20 Gaussians to codes (N, code_size): its weights, means and covariances.
+
+    Ghosh et al. 2020 (arXiv:1903.12436), section 4. Of more than 20,000 codes, 20,000 drawn at random are used.
+    """
+    from sklearn.mixture import GaussianMixture  # takes a second to import
+    from threadpoolctl import threadpool_limits
+
+    drawn = np.random.default_rng(seed).permutation(codes)[:20_000]
+    drawn = np.resize(drawn, (max(len(drawn), 2), codes.shape[-1]))  # repeats a single code: scikit-learn needs two
+    components = min(20, max(1, len(drawn) // (2 * codes.shape[-1])))  # fewer for few codes
+    # One thread: for matrices this small several threads cost more than they gain, most of all on a busy machine.
+    # The warning concerns a fit that has not converged, which matters little here.
+    with threadpool_limits(1), warnings.catch_warnings(action="ignore"):
+        mixture = GaussianMixture(components, reg_covar=1e-3, max_iter=50, random_state=seed).fit(drawn)
+    return {"weights": mixture.weights_, "means": mixture.means_, "covariances": mixture.covariances_}
+
+
+def draw_from_mixture(weights, means, covariances, count: int, seed: int) -> np.ndarray:
+    """Draw codes, float32 (count, code_size), from a mixture of Gaussians.
+
+    weights: (components,). means: (components, code_size). covariances: (components, code_size, code_size).
+    """
+    random = np.random.default_rng(seed)
+    chosen = random.choice(len(weights), count, p=np.divide(weights, np.sum(weights)))
+    codes = random.standard_normal((count, means.shape[-1]))
+    for number, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
+        rows = chosen == number
+        codes[rows] = mean + codes[rows] @ np.linalg.cholesky(covariance).T
+    return codes.astype(np.float32)

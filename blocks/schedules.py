@@ -1,0 +1,34 @@
+"""Schedules: step sizes, and weights of loss terms, that change during training."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+
+def cosine_with_warmup(
+    largest: float, warmup_steps: int, decay_steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Return a step size as a function of the step: it rises linearly, then falls along a cosine to a hundredth.
+
+    The cosine is that of Loshchilov and Hutter 2017 (arXiv:1608.03983), equation 5, without restarts.
+    """
+    return keras.optimizers.schedules.CosineDecay(
+        largest / warmup_steps, decay_steps, alpha=0.01, warmup_target=largest, warmup_steps=warmup_steps
+    )
+
+
+def cosine_by_progress(largest: float, step: int, warmup_steps: int, progress: float) -> float:
+    """Return the step size of one step, counted from 0: a linear warm-up times the same cosine, which here falls to 0.
+
+    progress: the finished fraction of the training, 0 to 1, which may be measured in minutes instead of steps.
+    """
+    return largest * min(1.0, (step + 1) / warmup_steps) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def linear_warmup(step, steps: int):
+    """Return a weight that grows linearly over `steps` steps to 1, at which it stays: a float32 scalar in (0, 1].
+
+    Sønderby et al. 2016 (arXiv:1602.02282), for the KL divergence of a VAE. step: from 0 on.
+    """
+    return tf.minimum(1.0, (1.0 + tf.cast(step, tf.float32)) / (1.0 + steps))

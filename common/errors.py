@@ -1,0 +1,43 @@
+"""Report a mistake that the user can correct in one line; all other errors keep their traceback."""
+
+import functools
+import io
+import os
+import sys
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake that the user can correct: reported in one line, with exit status 2 and no traceback."""
+
+
+def one_line_errors(main):
+    """Decorate a script's `main`: a user's mistake ends it with one line and exit status 2."""
+
+    @functools.wraps(main)
+    def wrapper(argv=None):
+        for stream in (sys.stdout, sys.stderr):  # file names and texts may hold characters that the terminal lacks
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return main(argv)
+        except UserError as error:
+            message = " ".join(str(error).splitlines())
+        except BrokenPipeError:  # the reader, for example "| head", has closed the pipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None  # the shell's status for SIGPIPE
+        except _out_of_memory():
+            message = "out of memory; use smaller images or batches: --help lists the flags"
+        except KeyboardInterrupt:  # outside a training loop, which handles it
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+        print(f"{Path(main.__globals__['__file__']).name}: error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+    return wrapper
+
+
+def _out_of_memory() -> tuple[type[Exception], ...]:
+    """Return the exceptions of Python and, only if it is already imported, of TensorFlow."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (MemoryError, tensorflow.errors.ResourceExhaustedError) if tensorflow else (MemoryError,)

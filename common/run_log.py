@@ -1,0 +1,160 @@
+"""What a training run records in its folder: tables of losses, samples, texts, curves and TensorBoard events."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from common import checkpoints, files, pictures
+from common.errors import UserError
+
+TABLES = ("metrics.csv", "validation.csv")
+
+
+class RunLog:
+    """The records of a run in `folder`; every change reaches the disk at once."""
+
+    def __init__(self, folder: Path, tensorboard: bool):
+        """tensorboard: also write TensorBoard events, once `check_tensorboard` has raised no error."""
+        self.folder = folder
+        self._board = tf.summary.create_file_writer(str(folder / "tensorboard")) if tensorboard else None
+
+    def append(self, table: str, row: dict, scalars: dict[str, float]) -> None:
+        """Append `row` and `scalars` as one row to a table, and the scalars to TensorBoard's events."""
+        path = self.folder / table
+        with files.as_user_error(path), path.open("ab") as file:
+            file.write(_as_csv([{**row, **scalars}], header=file.tell() == 0))
+        if self._board:
+            with self._board.as_default(step=row["step"]):
+                for name, value in scalars.items():
+                    tf.summary.scalar(name, value)
+
+    def last_row(self, table: str) -> dict[str, float]:
+        """Return the last row of a table; empty if there is none."""
+        rows = rows_until(self.folder / table)
+        return {name: float(value) for name, value in rows[-1].items()} if rows else {}
+
+    def show(self, step: int, sheet: np.ndarray, text: str | None) -> None:
+        """Write a grid of samples, uint8 (height, width, 3), and a text as the numbered files of a step."""
+        sample = self.folder / "samples" / f"step_{step:08d}"
+        pictures.save_png(sample.with_suffix(".png"), sheet)
+        if text is not None:
+            with files.atomic_write(sample.with_suffix(".txt")) as file:
+                file.write(text.encode("utf-8", "replace"))
+            self._join_texts()
+        if self._board:
+            with self._board.as_default(step=step):
+                tf.summary.image("samples", sheet[None])
+
+    def draw(self) -> None:
+        """Write samples.gif from the grids so far, and curves.png from the tables."""
+        if grids := self._numbered("samples/step_*.png"):
+            pictures.save_gif_of_files(self.folder / "samples.gif", grids)
+        tables = [self.folder / table for table in TABLES if (self.folder / table).exists()]
+        pictures.save_curves(self.folder / "curves.png", tables)
+
+    def go_back_to(self, step: int, rows: dict[str, list[dict]]) -> None:
+        """Forget what was recorded after `step`; rows: what stays of each table."""
+        for table, kept in rows.items():
+            if (self.folder / table).exists():
+                with files.atomic_write(self.folder / table) as file:
+                    file.write(_as_csv(kept))
+        for path in self._numbered("samples/step_*.*") + self._numbered("best/step_*.npz"):
+            if checkpoints.step_of(path) > step:
+                path.unlink()
+        self._join_texts()
+
+    def _join_texts(self) -> None:
+        """Write the numbered texts, if there are any, one after the other as samples.txt."""
+        if texts := self._numbered("samples/step_*.txt"):
+            with files.atomic_write(self.folder / "samples.txt") as file:
+                for path in texts:
+                    file.write(f"--- {path.stem.replace('_', ' ')} ---\n".encode() + path.read_bytes() + b"\n\n")
+
+    def _numbered(self, pattern: str) -> list[Path]:
+        """Return the files of steps in order, without a file manager's "step_00000200 copy.png"."""
+        return sorted(path for path in self.folder.glob(pattern) if path.stem.removeprefix("step_").isdecimal())
+
+
+class PendingLosses:
+    """The losses of the steps since the last row of metrics.csv."""
+
+    def __init__(self):
+        self._steps: list[dict] = []
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def add(self, losses: dict) -> None:
+        """Add the losses of a step, scalars by name; tensors stay on their device until `values` reads them."""
+        self._steps.append(losses)
+
+    def take_means(self, last_step: int) -> dict[str, float]:
+        """Return the mean of each loss, checked by `values`, and forget the losses."""
+        means = dict(zip(self._steps[0], self.values(last_step).mean(axis=0).tolist(), strict=True))
+        self._steps.clear()
+        return means
+
+    def values(self, last_step: int) -> np.ndarray:
+        """Return the losses, float32 (steps, losses); last_step: the number of the last of these steps.
+
+        Raises UserError, which names the loss and its step, if one is not finite.
+        """
+        values = np.array([[float(value) for value in losses.values()] for losses in self._steps], np.float32)
+        for index, losses in enumerate(values):
+            if not np.isfinite(losses).all():
+                name = next(name for name, value in self._steps[index].items() if not np.isfinite(value))
+                step = last_step - len(values) + index + 1
+                raise UserError(
+                    f"{name} is not finite at step {step}; earlier checkpoints are kept; "
+                    "a smaller --learning_rate may help"
+                )
+        return values
+
+    def arrays(self, last_step: int) -> dict[str, np.ndarray]:
+        """Return the losses, checked by `values`, as the arrays of a checkpoint, from which `restore` continues."""
+        names = list(self._steps[0]) if self._steps else []
+        return {"losses": np.array(names, dtype=str), "pending": self.values(last_step)}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Continue from the arrays of a checkpoint."""
+        self._steps = [dict(zip(arrays["losses"], values, strict=True)) for values in arrays["pending"]]
+
+
+def rows_until(path: Path, step: float = np.inf) -> list[dict]:
+    """Return the rows of a table up to a step, without one that a killed process left unfinished.
+
+    Raises UserError if the table is damaged.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text()
+    try:
+        rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+        rows = [row for row in rows if int(row["step"]) <= step]
+        for row in rows:
+            list(map(float, row.values()))  # whoever reads the rows may rely on numbers in all cells
+        return rows
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({error}); move it away to continue without it") from None
+
+
+def _as_csv(rows: list[dict], header: bool = True) -> bytes:
+    if not rows:
+        return b""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def check_tensorboard() -> None:
+    """Raise UserError if the package tensorboard is missing, without which tf.summary does not work."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise UserError("--tensorboard: needs its package; install it with: pip install tensorboard") from None

@@ -1,0 +1,62 @@
+"""How long a run trains and how often it shows samples."""
+
+import dataclasses
+
+UNTIL_TIME_IS_UP = 10**9  # steps, where only the minutes count
+MOST_EPOCHS_SHOWN = 100_000  # a larger number of epochs is not shown: only the minutes count
+LONGEST_WAIT = 1000  # steps between two samples, where an epoch has more
+MOST_SAMPLES = 100  # of a run with short epochs
+SHORTEST_WAIT = 20  # steps between two samples, where epochs are short and only the minutes count
+
+
+def epochs_of(config, steps_per_epoch: int, default_steps: int) -> int:
+    """Return the number of epochs; with `--epochs 0` the smallest that holds `default_steps`."""
+    return config.epochs or -(-default_steps // steps_per_epoch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """The steps of a run.
+
+    last_step: the number of steps of the whole training. minutes: its time limit, 0 for none. show_every: steps between
+    two samples.
+    """
+
+    steps_per_epoch: int
+    epochs: int
+    last_step: int
+    minutes: float
+    show_every: int
+
+    @classmethod
+    def of(cls, config, steps_per_epoch: int, default_steps: int) -> "Schedule":
+        """Return the schedule of `config`; default_steps: how long to train with `--epochs 0`, in whole epochs."""
+        if config.minutes:
+            default_steps = UNTIL_TIME_IS_UP
+        epochs = epochs_of(config, steps_per_epoch, default_steps)
+        last_step = epochs * steps_per_epoch
+        if not config.epochs and epochs == 1:  # an epoch of a large data set is longer than the default
+            last_step = min(steps_per_epoch, default_steps)
+        # The epochs of a small text are so short that a sample after each would take most of the time.
+        least = SHORTEST_WAIT if config.minutes else last_step // MOST_SAMPLES
+        show_every = config.sample_every or max(min(steps_per_epoch, LONGEST_WAIT), least)
+        return cls(steps_per_epoch, epochs, last_step, config.minutes, show_every)
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Return the fraction of the training that is over: of its steps or of its minutes, whichever is larger."""
+        return min(max(step / self.last_step, self.minutes and seconds / 60 / self.minutes), 1.0)
+
+    def is_out_of_time(self, seconds: float) -> bool:
+        """Whether the time limit is reached."""
+        return 0 < self.minutes * 60 <= seconds
+
+    def name_of(self, epoch: int) -> str:
+        """Return an epoch's number, counted from 1, for people to read."""
+        return f"{epoch + 1}" if self.epochs > MOST_EPOCHS_SHOWN else f"{epoch + 1}/{self.epochs}"
+
+    def time_left(self, step: int, seconds: float, steps_per_second: float) -> str:
+        """Return the expected time until the end as "minutes:seconds"."""
+        left = (self.last_step - step) / steps_per_second
+        if self.minutes:
+            left = min(left, self.minutes * 60 - seconds)
+        return f"{int(left) // 60}:{int(left) % 60:02d}"

@@ -1,0 +1,170 @@
+"""Runs on disk: find them, read and check their settings, and restore their networks."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from common import checkpoints, cli, files, flags
+from common.errors import UserError
+
+# The type of each entry that config.json must have, by its path in the file.
+FORM = {("script",): str, ("settings",): dict, ("data", "name"): str, ("data", "digest"): str}
+PICTURES_FORM = {("data", "pictures"): int, ("data", "channels"): int, ("data", "class_names"): list}
+TEXT_FORM = {("data", "characters"): int, ("data", "alphabet"): str}
+
+
+def configure(config_class: type, argv: list[str] | None, description: str):
+    """Read the command line; when it resumes or uses a run, that run's settings replace the flags not given.
+
+    Returns the config, with `resume` or `run` replaced by the run's folder.
+    Raises UserError if there is no such run, or if a flag contradicts its settings or another flag.
+    """
+    config = cli.parse(config_class, argv, description)
+    if config.resume and config.uses_trained_run:
+        raise UserError(f"--resume {config.resume}: continues training; to use a trained run, name it with --run")
+    if not config.uses_trained_run and getattr(config, "run", "latest") != "latest":
+        raise UserError(f"--run {config.run}: needs --sample or another use of the run; --resume continues training")
+    if not (config.resume or config.uses_trained_run):
+        return config
+    field = "run" if config.uses_trained_run else "resume"
+    folder = _find(config_class, getattr(config, field), Path(config.output_dir))
+    saved = read_config(config_class, folder)
+    config = cli.parse(config_class, argv, description, defaults=saved)
+    if different := flags.contradictions(config, saved):
+        advice = "name another run with --run, or train one" if config.uses_trained_run else "start a new run"
+        raise UserError(f"{', '.join(different)}: cannot be changed for {folder}; leave it out, or {advice}")
+    return dataclasses.replace(config, **{field: str(folder)})
+
+
+def read_config(config_class: type, folder: Path):
+    """Return the config of a run; settings that only an earlier version had are ignored, which one line reports.
+
+    Raises UserError if it is damaged, or belongs to another script.
+    """
+    description = _description(folder)
+    script, settings = description["script"], description["settings"]
+    if script != cli.script_name(config_class):
+        raise UserError(f"{folder} is a run of {script}.py, not of {cli.script_name(config_class)}.py")
+    known = {field.name: field.default for field in dataclasses.fields(config_class)}
+    if gone := sorted(settings.keys() - known.keys()):
+        print(f"{folder} was made by another version; ignoring its --{', --'.join(gone)}", flush=True)
+    settings = {name: tuple(it) if isinstance(it, list) else it for name, it in settings.items() if name in known}
+    for field, value in settings.items():
+        if type(value) is not type(known[field]) and (type(value), type(known[field])) != (int, float):
+            raise UserError(f"{folder / 'config.json'} is damaged: settings.{field} is {value!r:.40}")
+    kept = settings.keys() - flags.fields_with(config_class, flags.PerCommand)
+    saved = config_class(**{name: settings[name] for name in kept})
+    flags.check_values(saved)
+    return saved
+
+
+class SavedRun:
+    """A run on disk, which can be used without its training data.
+
+    settings: by name. data_name, digest, extent: name, SHA-256 and size of the training data. channels, class_names: of
+    pictures. alphabet: of text. digests: of other files that the result depends on, as "<part>_digest" (`open_folder`).
+    """
+
+    def __init__(self, folder: str | Path):
+        """Read the config.json in `folder`. Raises UserError if it cannot be read."""
+        self.folder = Path(folder)
+        description = _description(self.folder)
+        data, self.settings = description["data"], description["settings"]
+        self.data_name, self.digest = data["name"], data["digest"]
+        self.digests = {name: it for name, it in data.items() if name.endswith("_digest")}
+        self.extent = f"{data.get('pictures', 0):,} pictures"
+        self.channels, self.class_names = data.get("channels", 0), tuple(data.get("class_names", ()))
+        self.alphabet = data.get("alphabet", "")
+        if self.alphabet:
+            self.extent = f"{data['characters']:,} characters"
+
+    def restore(self, folder: str = "checkpoints", /, **saved) -> None:
+        """Set models, by name, from the newest checkpoint in a folder of the run, "checkpoints" or "best".
+
+        Raises UserError if there is no checkpoint.
+        """
+        if checkpoints.restore(self.folder / folder, saved) is None:
+            raise UserError(f"{self.folder} has no checkpoint yet; train it with --resume {self.folder}")
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Return the arrays of an .npz file that is written when training ends.
+
+        Raises UserError if it is missing or damaged.
+        """
+        path = self.folder / name
+        if not path.exists():
+            raise UserError(f"{path} is written when training ends; finish it with --resume {self.folder}")
+        try:
+            return files.read_npz(path)
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); write it again with --resume {self.folder}") from None
+
+    def check_data(self, data) -> None:
+        """Raise UserError unless the run was trained on `data`."""
+        if data.digest != self.digest:
+            raise UserError(
+                f"{self.folder} was trained on other data ({self.data_name}, {self.extent}) "
+                f"than {data.name} ({data.extent}); name its data with {data.flag}"
+            )
+
+    def class_count(self, config) -> int:
+        """Return the number of classes that the networks know: 0 without `--conditional`."""
+        return len(self.class_names) if config.conditional else 0
+
+    def labels(self, config, count: int) -> np.ndarray:
+        """Return `count` labels: the class that `--label` names, or all classes in turn; 0 without `--conditional`.
+
+        Raises UserError if the run has no class of that name.
+        """
+        known = self.class_names if getattr(config, "conditional", False) else ()
+        label = getattr(config, "label", "")
+        if not label:
+            return np.resize(np.arange(max(len(known), 1)), count)
+        if label not in known:
+            classes = ", ".join(known) or "none, as it was trained without --conditional"
+            raise UserError(f"--label {label}: the run's classes are: {classes}")
+        return np.full(count, known.index(label))
+
+    @property
+    def generated(self) -> Path:
+        """The folder for results of the trained run, which this creates."""
+        path = self.folder / "generated"
+        with files.as_user_error(path):
+            path.mkdir(exist_ok=True)
+        return path
+
+
+def _description(folder: Path) -> dict:
+    """Return the contents of config.json. Raises UserError unless it has the form in which a run writes it."""
+    path = folder / "config.json"
+    try:
+        description = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    data = description.get("data") if isinstance(description, dict) else None
+    is_text = isinstance(data, dict) and "alphabet" in data
+    for keys, kind in (FORM | (TEXT_FORM if is_text else PICTURES_FORM)).items():
+        value = description
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise UserError(f"{path} is damaged: {'.'.join(keys)} is {value!r:.40}")
+    return description
+
+
+def _find(config_class: type, reference: str, output_dir: Path) -> Path:
+    script = cli.script_name(config_class)
+    if reference != "latest":
+        if not files.exists(Path(reference) / "config.json"):
+            raise UserError(f"{reference} is not a run: it has no config.json")
+        path = Path(reference)  # follow the link "latest" now: it moves when another run begins
+        return path.parent / path.readlink() if path.is_symlink() else path
+    parent = output_dir / script
+    if files.exists(parent / "latest" / "config.json") and (parent / "latest").is_symlink():
+        return parent / (parent / "latest").readlink()
+    found = sorted(parent.glob("[!.]*/config.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(f"there is no run in {parent} yet; start one with: python {script}.py")
+    return found[-1].parent

@@ -1,0 +1,163 @@
+"""Text files: found in folders, decoded piece by piece, and refused if they hold anything but text."""
+
+import codecs
+import dataclasses
+import io
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from common import flags
+from common.errors import UserError
+from common.files import is_hidden
+
+PIECE = 1 << 22  # bytes read at a time
+WIDE = ("utf-16", "utf-32")  # encodings with several bytes for each character, some of them zero
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+BINARY = "{}: looks like binary data, not text: it holds zero bytes"
+
+
+def find(paths: Sequence[str], encoding: str) -> list[Path]:
+    """Return the files that `paths` name, in that order; without any, those of Python's standard library.
+
+    A folder stands for its files that are neither hidden nor binary, in alphabetical order. encoding: with those in
+    WIDE, zero bytes are no sign of binary data.
+    Raises UserError if a path does not exist, cannot be read or holds no text.
+    """
+    found = [] if paths else _standard_library()
+    for given in paths:
+        path = Path(given)
+        try:
+            path = path.expanduser()
+            exists, is_folder = bool(given) and path.exists(), path.is_dir()
+        except (OSError, RuntimeError) as error:  # a name that is too long, or the home of an unknown user
+            raise UserError(f"{given}: {getattr(error, 'strerror', None) or error}") from None
+        if not exists:
+            raise UserError(f"{given}: there is no such file or folder")
+        found += _texts_in(path, encoding) if is_folder else [path]
+    return found
+
+
+def read(path: str | Path, encoding: str) -> str:
+    """Return the whole text of one file. Raises UserError if it cannot be read, is empty or is not text."""
+    text = "".join(pieces(find([str(path)], encoding), encoding))
+    if not text:
+        raise UserError(f"{path}: is empty")
+    return text
+
+
+def unescape(config, given: Sequence[str]):
+    """Return the config with the values of flags marked `flags.EscapedText` replaced by the texts they stand for.
+
+    given: the fields of the flags on the command line; the settings of a saved run are left as they are. Files have the
+    encoding `config.encoding`. Raises UserError if one cannot be read.
+    """
+    texts = {}
+    for field, markers in flags.markers_of(type(config)).items():
+        for marker in markers:
+            if isinstance(marker, flags.EscapedText) and field in given:
+                value = getattr(config, field)
+                if marker.may_be_file and value.startswith("@") and not value.startswith("@@"):
+                    texts[field] = read(value[1:], config.encoding).removesuffix("\n")
+                else:
+                    value = value[1:] if marker.may_be_file and value.startswith("@@") else value
+                    texts[field] = value.replace("\\n", "\n")
+    return dataclasses.replace(config, **texts)
+
+
+def pieces(files: list[Path], encoding: str) -> Iterator[str]:
+    """Yield the text of files in pieces, without byte order marks, each line end as "\\n".
+
+    Raises UserError if a file cannot be read or is not text in this encoding.
+    """
+    codec = _codec(encoding)
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                yield from _decode(file, path, codec, encoding)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {_reason(error)}") from None
+        except UnicodeError as error:  # for example utf-16 without its byte order mark
+            raise UserError(f"{path}: is not {encoding}: {error}") from None
+
+
+def _decode(file: BinaryIO, path: Path, codec: codecs.CodecInfo, encoding: str) -> Iterator[str]:
+    decoder, is_wide = codec.incrementaldecoder(), codec.name.startswith(WIDE)
+    newlines = io.IncrementalNewlineDecoder(decoder=None, translate=True)
+    position, is_start, is_end = 0, True, False
+    while not is_end:
+        data = file.read(PIECE)
+        is_end = not data
+        if position == 0 and not is_wide and data.startswith(UTF16_MARKS) and b"\0" in data:
+            raise UserError(f"{path}: begins like UTF-16; try --encoding utf-16")
+        try:
+            text = decoder.decode(data, final=is_end)
+        except UnicodeDecodeError as error:
+            if b"\0" in error.object and not is_wide:
+                raise UserError(BINARY.format(path)) from None
+            offset = position + len(data) - len(error.object) + error.start
+            raise UserError(
+                f"{path}: byte {error.object[error.start]:#04x} at offset {offset:,} is not {encoding}; "
+                "try another --encoding, or repair the file"
+            ) from None
+        if "\0" in text:
+            raise UserError(BINARY.format(path))
+        position += len(data)
+        text = newlines.decode(text.removeprefix("\N{BOM}") if is_start else text, final=is_end)
+        is_start = is_start and not text
+        if text:
+            yield text
+
+
+def _codec(encoding: str) -> codecs.CodecInfo:
+    try:
+        codec = codecs.lookup(encoding)
+        if not codec._is_text_encoding:
+            raise LookupError
+    except LookupError:
+        raise UserError(f"--encoding {encoding}: Python knows no such encoding; utf-8 and latin-1 are common") from None
+    return codec
+
+
+def _standard_library() -> list[Path]:
+    """Return the source files of Python's standard library, without its tests and without installed packages."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    left_out = {"site-packages", "test", "tests"}
+    found = [it for it in _files_in(folder, "*.py") if not left_out & set(it.relative_to(folder).parts)]
+    if not found:
+        raise UserError(f"{folder}: no text in it")
+    return found
+
+
+def _texts_in(folder: Path, encoding: str) -> list[Path]:
+    """Return the files in a folder that are not binary, and print how many are skipped."""
+    inside = _files_in(folder, "*")
+    may_hold_zeros = _codec(encoding).name.startswith(WIDE)
+    texts = [it for it in inside if may_hold_zeros or not _is_binary(it)]
+    if not texts:
+        raise UserError(f"{folder}: no text in it" + (f"; its {len(inside)} files are binary" if inside else ""))
+    if len(texts) < len(inside):
+        print(f"{folder}: skipped {len(inside) - len(texts)} of {len(inside)} files, which are binary", flush=True)
+    return texts
+
+
+def _files_in(folder: Path, pattern: str) -> list[Path]:
+    """Return the files below a folder that are not hidden, in alphabetical order."""
+    try:
+        return [it for it in sorted(folder.rglob(pattern)) if not is_hidden(it, folder) and it.is_file()]
+    except OSError as error:  # a folder that may be listed but not entered
+        raise UserError(f"{error.filename} cannot be read: {_reason(error)}") from None
+
+
+def _is_binary(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(8192)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {_reason(error)}") from None
+    return b"\0" in start and not start.startswith(UTF16_MARKS)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,1 @@
+"""Small trained networks that come with the scripts, and the programs that trained them."""

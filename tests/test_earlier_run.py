@@ -1,0 +1,59 @@
+"""A run of vae.py that commit c437156 wrote, tests/data/earlier_run/, is sampled and resumed by today's script.
+
+It was made from the pictures below by `vae.py --data pictures --image_size 4 --network dense --latent_dim 1 --prior
+normal --bound iwae --importance_samples 2 --backward_samples 1 --decay_from 3 --batch_size 8 --epochs 25 --precision
+float32 --strategy one_device --name earlier`; then its weights were rounded to quarters, which keeps the file small.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import vae
+
+RUN = Path("outputs/vae/earlier")
+LINE = f"{RUN} was made by another version; ignoring its --backward_samples, --decay_from"
+
+
+@pytest.fixture
+def earlier_run():
+    shutil.copytree(ROOT / "tests/data/earlier_run", RUN)
+
+
+@pytest.fixture
+def same_pictures():
+    """The folder of the pictures on which it was trained."""
+    Path("pictures").mkdir()
+    rows, columns = np.mgrid[:4, :4]
+    for number in range(16):
+        pixels = ((37 * number + 11 * columns + 5 * rows) % 256).astype(np.uint8)
+        Image.fromarray(pixels).save(f"pictures/{number:02d}.png")
+
+
+def test_it_is_sampled_with_one_line_about_the_settings_that_are_gone(earlier_run, capsys):
+    vae.main(["--sample", "3", "--run", str(RUN)])
+    assert capsys.readouterr().out.splitlines().count(LINE) == 1
+    with np.load(RUN / "generated/samples.npz") as file:
+        assert file["images"].shape == (3, 4, 4, 1)
+
+
+def test_it_is_resumed_with_one_line_about_the_settings_that_are_gone(earlier_run, same_pictures, capsys):
+    vae.main(["--resume", str(RUN), "--epochs", "26"])
+    printed = capsys.readouterr().out
+    assert printed.splitlines().count(LINE) == 1
+    assert "resumed after 50 steps" in printed
+    assert "done: 52 steps" in printed
+    with (
+        np.load(RUN / "checkpoints/step_00000050.npz") as before,
+        np.load(RUN / "checkpoints/step_00000052.npz") as now,
+    ):
+        assert before.files == now.files
+        assert all(before[name].shape == now[name].shape for name in before.files if "/" in name)
+    settings = json.loads((RUN / "config.json").read_text())["settings"]
+    assert not {"backward_samples", "decay_from"} & settings.keys()
+    assert settings["bound"] == "iwae"

@@ -1,0 +1,92 @@
+"""The features of any part of a network, at any size, equal those of the network itself."""
+
+import keras
+import numpy as np
+import pytest
+import small_network
+import tensorflow as tf
+from keras import layers
+
+from blocks.feature_extraction import FeatureExtractor, any_size_model, layer_shapes
+from common.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_network.build()
+
+
+def random_images(low=-1, high=1):
+    return tf.random.stateless_uniform((2, 21, 34, 3), (0, 0), low, high)
+
+
+def assert_equal_features(model, names, images):
+    expected = keras.Model(model.inputs, [model.get_layer(name).output for name in names])(images)
+    for one, other in zip(*map(keras.tree.flatten, (any_size_model(model, names)(images), expected)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_folded_normalisation_changes_only_the_rounding(model):
+    names = ["soft_edges", "mixed0", "mixed1"]
+    assert_equal_features(model, names, random_images())
+    assert not any(isinstance(layer, layers.BatchNormalization) for layer in any_size_model(model, names).layers)
+
+
+@pytest.mark.parametrize("names", [["normalized"], ["edges", "mixed0"]])
+def test_a_normalisation_that_is_chosen_or_whose_input_is_chosen_is_not_folded(model, names):
+    assert_equal_features(model, names, random_images())
+
+
+@pytest.mark.parametrize("other_use", ["an operator", "a second call"])
+def test_a_convolution_whose_output_is_used_elsewhere_is_not_folded(other_use):
+    images, convolution = keras.Input((None, None, 3)), layers.Conv2D(3, 3, padding="same", name="convolution")
+    x = convolution(images)
+    y = layers.BatchNormalization(name="normalization")(x)
+    y = x + y if other_use == "an operator" else y + convolution(layers.Activation("relu")(y))
+    model = keras.Model(images, layers.Activation("relu", name="sum")(y))
+    model.get_layer("normalization").moving_mean.assign([0.5, -0.5, 1.0])
+    assert_equal_features(model, ["sum"], random_images())
+
+
+def test_an_adapted_normalisation_layer_keeps_its_statistics():
+    normalization = layers.Normalization(name="normalization")
+    normalization.adapt(np.random.default_rng(0).uniform(0, 255, (50, 8, 8, 3)))
+    images = keras.Input((None, None, 3))
+    inner = keras.Sequential([images, normalization, layers.Conv2D(4, 3, padding="same")], name="inner")
+    model = keras.Model(images, layers.Activation("relu", name="features")(inner(images)))
+    assert_equal_features(model, ["features"], random_images(0, 255))
+
+
+def test_a_model_within_the_model_is_a_layer_like_any_other():
+    images = keras.Input((48, 48, 3))
+    base = keras.Model(images, layers.Conv2D(4, 3, strides=2, name="inner")(images), name="base")
+    inputs = keras.Input((48, 48, 3))
+    x = layers.GlobalAveragePooling2D()(base(layers.Rescaling(0.5)(inputs)))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    assert layer_shapes(model) == {"rescaling": (None, 48, 48, 3), "base": (None, 23, 23, 4)}
+    images = random_images()  # of a size that neither model accepts
+    (features,) = FeatureExtractor(model, ["base"])(images)
+    np.testing.assert_allclose(features, base.get_layer("inner")(0.5 * images), atol=1e-5)
+
+
+def test_a_layer_that_works_at_one_size_only():
+    inputs = keras.Input((8, 8, 3))
+    fixed = layers.Reshape((12, 16, 1), name="fixed")(layers.Flatten()(inputs))
+    with pytest.raises(UserError, match="--layers fixed: the network takes pictures of one size only"):
+        any_size_model(keras.Model(inputs, fixed), ["fixed"])
+
+
+def test_images_are_prepared_and_activations_are_float32(model):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    features = FeatureExtractor(model, ["edges", "mixed1"], lambda images: images + 1.0)
+    first, second = features(-tf.ones((1, 20, 30, 3)))
+    assert (first.dtype, second.dtype) == (tf.float32, tf.float32)
+    assert (first.shape, second.shape) == ((1, 20, 30, 6), (1, 8, 13, 5))
+    np.testing.assert_array_equal(first, np.zeros_like(first))  # a convolution of zeros, without bias
+
+
+def test_sizes_that_leave_a_layer_without_output_are_not_accepted(model):
+    accepts = FeatureExtractor(model, ["mixed1"]).accepts
+    assert accepts(6, 6)
+    assert not accepts(5, 6)
+    assert not accepts(500, 1)

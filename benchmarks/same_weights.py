@@ -70,7 +70,7 @@ def results(tree: Path, case: str) -> dict[str, str]:
             raise SystemExit(f"{case}: failed in {tree}:\n{done.stderr[-2000:]}")
         folder = Path(outputs, script, "run")
         if script == "deep_dream":
-            with Image.open(folder / "dream.png") as image:
+            with Image.open(folder / "dream.png", formats=["PNG"]) as image:
                 return {"dream.png": hashlib.sha256(image.tobytes()).hexdigest()}
         newest = max((folder / "checkpoints").glob("step_*.npz"))
         with np.load(newest) as file:

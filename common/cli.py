@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.progress import track
 
-from common import command_help, flags, text_files
+from common import command_help, flags, folders, text_files
 from common.errors import UserError, one_line_errors
 
 __all__ = ["CommonConfig", "PictureConfig", "one_line_errors", "parse", "progress", "script_name"]
@@ -121,6 +121,7 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
     reads_run = getattr(config, "resume", "") or getattr(config, "uses_trained_run", False)
     is_complete = defaults is not None or not reads_run  # otherwise the run's settings are still missing
     flags.check_relations(config, given, is_complete)
+    folders.leave_out(getattr(config, "output_dir", "outputs"))
     return text_files.unescape(config, given)
 
 

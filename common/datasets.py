@@ -93,7 +93,7 @@ class Images:
         Raises UserError if `--conditional` is set and there are no classes.
         """
         if config.conditional and not self.class_names:
-            raise UserError(f"--conditional: {self.name} has no classes; put each class into a folder of its own")
+            raise UserError(f"--conditional: {self.name} has no classes; {image_files.why_no_classes(self.files)}")
         return len(self.class_names) if config.conditional else 0
 
     @property

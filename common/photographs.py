@@ -4,16 +4,15 @@ import dataclasses
 import hashlib
 import io
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from common import pictures
+from common import folders, picture_formats, pictures, pixel_ranges
 from common.errors import UserError
 from common.files import as_user_error, atomic_write
-from common.image_files import MOST_PIXELS, eight_bits, has_alpha
+from common.image_files import has_alpha
 
 SHEET_WIDTH = 1280  # pixels of the before/after sheet, at most
 FRAME_SIDE = 400  # pixels: the longer side of a GIF's frames, at most
@@ -55,17 +54,16 @@ def read(path: Path) -> Photograph:
     """Read any picture that Pillow reads, upright, with its alpha channel and ICC profile.
 
     Of an animation it reads the first frame. Grey becomes RGB; CMYK and other colour spaces are converted to
-    sRGB with their profile; 16 bits are scaled to 8.
+    sRGB with their profile; more than 8 bits are scaled to 8, as one line says.
     Raises UserError, which names the file, if it is not a picture, damaged, or larger than 100 million pixels.
     """
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # about unusual metadata
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:  # before anything is decompressed
-                raise ValueError(f"{image.width}x{image.height} pixels are too many; at most {MOST_PIXELS:,}")
-            image = ImageOps.exif_transpose(image)
+        with picture_formats.open_picture(path) as image:
             profile = image.info.get("icc_profile")
-            image = eight_bits(image)
+            if pixel_ranges.is_deep(image):
+                values = pixel_ranges.values_of(image)
+                print(f"{path}: {values.description([path.name])}", flush=True)
+                image = pixel_ranges.eight_bits(image, values)
             alpha, is_grey = None, image.mode in ("LA", "La", "L", "1")
             if has_alpha(image):
                 image = image.convert("RGBA")
@@ -77,11 +75,8 @@ def read(path: Path) -> Photograph:
             return Photograph(np.asarray(image.convert("RGB")), alpha, profile or None, str(path))
     except (MemoryError, KeyboardInterrupt):
         raise
-    except OSError as error:
-        what = "not a picture" if "cannot identify" in str(error) else (error.strerror or str(error)).lower()
-        raise UserError(f"{path}: {what}") from None
     except Exception as error:  # each of Pillow's readers raises its own kinds for a damaged file
-        raise UserError(f"{path}: {error or type(error).__name__}") from None
+        raise UserError(f"{path}: {picture_formats.reason(error, path)}") from None
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
@@ -119,13 +114,15 @@ def at_full_size(photograph: Photograph, image: np.ndarray, changed: np.ndarray)
 
 
 def find(folder: Path) -> list[Path]:
-    """Return the pictures directly in `folder`, sorted by name. Raises UserError if there are none."""
-    endings = Image.registered_extensions()
+    """Return the pictures directly in `folder`, sorted by name, with numbers in numerical order.
+
+    Files that are not read are counted by kind. Raises UserError if there is no picture.
+    """
     try:
-        entries = sorted(folder.iterdir())
+        entries = [it for it in folder.iterdir() if not it.name.startswith(".") and not it.is_dir()]
     except OSError as error:
         raise UserError(f"{folder}: {(error.strerror or str(error)).lower()}") from None
-    paths = [path for path in entries if path.suffix.lower() in endings and not path.name.startswith(".")]
+    paths = picture_formats.sort_out(folders.natural_order(entries), str(folder))
     if not paths:
         raise UserError(f"{folder}: no pictures in it (such as .jpg, .png, .webp)")
     return paths

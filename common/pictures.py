@@ -155,7 +155,7 @@ def save_gif_of_files(path: Path, sources: list[Path]) -> None:
     """Write picture files of equal size as a GIF, at most 32 of them, evenly spaced."""
     frames = []
     for source in evenly(sources, MOST_FRAMES):
-        with Image.open(source) as image:
+        with Image.open(source, formats=["PNG"]) as image:
             frame = np.asarray(image.convert("RGB"))
             if (frame == frame[..., :1]).all():
                 few_greys = Image.fromarray(frame).quantize(MOST_GREYS, dither=Image.Dither.NONE)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from common import flags
+from common import flags, folders
 from common.errors import UserError
 from common.files import is_hidden
 
@@ -124,7 +124,8 @@ def _standard_library() -> list[Path]:
     """Return the source files of Python's standard library, without its tests and without installed packages."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     left_out = {"site-packages", "test", "tests"}
-    found = [it for it in _files_in(folder, "*.py") if not left_out & set(it.relative_to(folder).parts)]
+    sources = (it for it in sorted(folder.rglob("*.py")) if not is_hidden(it, folder) and it.is_file())
+    found = [it for it in sources if not left_out & set(it.relative_to(folder).parts)]
     if not found:
         raise UserError(f"{folder}: no text in it")
     return found
@@ -132,7 +133,7 @@ def _standard_library() -> list[Path]:
 
 def _texts_in(folder: Path, encoding: str) -> list[Path]:
     """Return the files in a folder that are not binary, and print how many are skipped."""
-    inside = _files_in(folder, "*")
+    inside = _files_in(folder)
     may_hold_zeros = _codec(encoding).name.startswith(WIDE)
     texts = [it for it in inside if may_hold_zeros or not _is_binary(it)]
     if not texts:
@@ -142,10 +143,10 @@ def _texts_in(folder: Path, encoding: str) -> list[Path]:
     return texts
 
 
-def _files_in(folder: Path, pattern: str) -> list[Path]:
-    """Return the files below a folder that are not hidden, in alphabetical order."""
+def _files_in(folder: Path) -> list[Path]:
+    """Return the files below a folder that are not hidden, sorted by name with numbers in numerical order."""
     try:
-        return [it for it in sorted(folder.rglob(pattern)) if not is_hidden(it, folder) and it.is_file()]
+        return [it for it in folders.natural_order(folders.files_below(folder)) if it.is_file()]
     except OSError as error:  # a folder that may be listed but not entered
         raise UserError(f"{error.filename} cannot be read: {_reason(error)}") from None
 

@@ -69,7 +69,7 @@ def through_jpeg(image: np.ndarray, quality: int) -> tuple[np.ndarray, int]:
     contents = file.getvalue()
     scan = contents.rindex(b"\xff\xda") + 2  # the marker "start of scan"; the scan's header holds its own length
     bits = 8 * (len(contents) - scan - int.from_bytes(contents[scan : scan + 2]) - 2)  # the last two bytes mark the end
-    with Image.open(file) as decoded:
+    with Image.open(file, formats=["JPEG"]) as decoded:
         return np.asarray(decoded).reshape(image.shape), bits
 
 

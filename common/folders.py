@@ -50,7 +50,7 @@ def files_below(folder: Path) -> list[Path]:
             left_out.setdefault((error.strerror or str(error)).lower(), []).append(current)
             continue
         for entry in entries:
-            if not entry.is_dir():
+            if not os.path.isdir(entry):  # noqa: PTH112 - the other is_dir raise an error for a link into a closed folder
                 found.append(Path(entry))
             else:
                 (links if entry.is_symlink() else folders).append(Path(entry))

@@ -51,7 +51,7 @@ def bundled() -> Photograph:
 
 
 def read(path: Path) -> Photograph:
-    """Read any picture that Pillow reads, upright, with its alpha channel and ICC profile.
+    """Read a picture in one of `picture_formats.FORMATS`, upright, with its alpha channel and ICC profile.
 
     Of an animation it reads the first frame. Grey becomes RGB; CMYK and other colour spaces are converted to
     sRGB with their profile; more than 8 bits are scaled to 8, as one line says.

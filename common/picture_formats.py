@@ -3,12 +3,15 @@
 import collections
 import contextlib
 import functools
+import os
 import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image, ImageOps
+
+from common.folders import print_once
 
 # Raster formats that Pillow decodes itself. Left out are the readers that start a program (EPS: Ghostscript), hand the
 # file to the system (WMF, EMF), open what it embeds by guessing (IPTC, McIdas), or only recognise it (BUFR, MPEG).
@@ -54,10 +57,13 @@ def open_picture(path: Path, size: int = 0) -> Iterator[Image.Image]:
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd metadata, from several threads
     if path.exists() and not path.is_file():
-        raise ValueError("a folder, not a picture" if path.is_dir() else "a pipe or a device, not a picture file")
+        raise ValueError(f"is a {'directory' if path.is_dir() else 'pipe or a device'}, not a picture file")
     with Image.open(path, formats=formats()) as image:
         if image.width * image.height > MOST_PIXELS:  # before anything is decompressed
             raise ValueError(f"{image.width}x{image.height} pixels are too many; at most {MOST_PIXELS:,}")
+        with contextlib.suppress(Exception):  # a damaged second page does not matter
+            if image.format == "TIFF" and image.n_frames > 1:
+                print_once("a TIFF file has several pages: only the first page of each file is read")
         if size:
             image.draft("RGB", (size, size))
         with _room.taken(image.width * image.height):
@@ -92,7 +98,7 @@ def other_kind(path: Path) -> str:
 
     Files are known by their content. The name decides only where the content is of no known kind.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises an error for a link into a closed folder
         return "pipe, device or broken link"
     ending = path.suffix.lower()
     try:

@@ -21,8 +21,8 @@ BINARY = "{}: looks like binary data, not text: it holds zero bytes"
 def find(paths: Sequence[str], encoding: str) -> list[Path]:
     """Return the files that `paths` name, in that order; without any, those of Python's standard library.
 
-    A folder stands for its files that are neither hidden nor binary, in alphabetical order. encoding: with those in
-    WIDE, zero bytes are no sign of binary data.
+    A folder stands for its files that are neither hidden nor binary, sorted by `folders.natural_order`.
+    encoding: with those in WIDE, zero bytes are no sign of binary data.
     Raises UserError if a path does not exist, cannot be read or holds no text.
     """
     found = [] if paths else _standard_library()

@@ -74,7 +74,7 @@ def test_what_is_left_out_is_counted_by_kind_with_what_to_do(tiny_folder, capsys
     assert "1 pipe, device or broken link" in line
     assert len(photographs.find(folder)) == 2
     for read in (photographs.read, lambda path: image_files.read_pictures([path], 8, 3)):
-        with pytest.raises(UserError, match=r"pipe\.png.*a pipe or a device"):
+        with pytest.raises(UserError, match=r"pipe\.png.*is a pipe or a device"):
             read(folder / "pipe.png")
         with pytest.raises(UserError, match=r"named\.jpg.*HEIC; convert it to JPEG"):
             read(folder / "named.jpg")
@@ -96,6 +96,13 @@ def test_pillow_heif_is_used_if_it_is_installed(tiny_folder, monkeypatch):
         assert len(datasets.load(str(folder), 8).images) == 2
     finally:
         picture_formats.formats.cache_clear()
+
+
+def test_further_pages_of_a_tiff_are_named(capsys):
+    pages = [Image.new("L", (8, 8), grey) for grey in (10, 20)]
+    pages[0].save("two.tif", save_all=True, append_images=pages[1:])
+    assert image_files.read_picture(Path("two.tif"), 8).max() == 10
+    assert "only the first page of each file is read" in capsys.readouterr().out
 
 
 # Memory
@@ -182,6 +189,8 @@ def test_linked_folders_are_followed_and_loops_recognised(tiny_folder, tmp_path,
     (folder / "cats" / "up").symlink_to(folder)
     (folder / "above").symlink_to(tmp_path)
     (others / "dogs" / "round").symlink_to(folder / "dogs")
+    (others / "dogs" / "itself").symlink_to("itself")
+    (others / "dogs" / "gone.png").symlink_to("nowhere")
     data = datasets.load(str(folder), 16)
     assert data.files == ("cats/000.png", "dogs/000.png")
     assert data.class_names == ("cats", "dogs")
@@ -236,6 +245,9 @@ def test_names_are_sorted_with_their_numbers_in_numerical_order(tiny_folder):
     for name in ("frame10.png", "frame9.png", "frame1.png"):
         Image.new("RGB", (8, 8)).save(name)
     assert [path.name for path in photographs.find(Path())] == ["frame1.png", "frame9.png", "frame10.png"]
+    for name in ("chapter10.txt", "chapter9.txt"):
+        Path(name).write_text(name)
+    assert [path.name for path in text_files.find(["."], "utf-8")] == ["chapter9.txt", "chapter10.txt"]
     folder = tiny_folder(count=1, classes=("10", "9"))
     assert datasets.load(str(folder), 16).class_names == ("9", "10")
 

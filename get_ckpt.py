@@ -82,7 +82,7 @@ def obtain(network: PublishedNetwork, source: str, force: bool) -> None:
         downloads.copy(place, path, network.digest)
         return
     try:
-        downloads.fetch(place, path, network.digest, DOWNLOAD_SECONDS)
+        downloads.fetch(place, path, network.digest, DOWNLOAD_SECONDS, network.size)
     except KeyboardInterrupt:
         if files.partial(path).exists():
             print("the part received so far is kept; run the same command again to resume", file=sys.stderr)

@@ -17,10 +17,12 @@ from common.files import as_user_error, exists, read_npz
 
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+MNIST_BYTES = 11_490_434
 MNIST_SHAPES = {"x_train": (60000, 28, 28), "y_train": (60000,), "x_test": (10000, 28, 28), "y_test": (10000,)}
 DIGIT_NAMES = tuple("0123456789")
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+CIFAR10_BYTES = 170_498_071
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 SUBSTITUTES = {  # a data set's name and file; the data that replace it if it is unavailable, and their description
@@ -150,7 +152,7 @@ def _mnist(split: str) -> Images:
     path = _cache() / "mnist.npz"
     if not exists(path):
         try:
-            downloads.fetch(MNIST_URL, path, MNIST_SHA256)
+            downloads.fetch(MNIST_URL, path, MNIST_SHA256, size=MNIST_BYTES)
         except UserError as error:
             raise NotDownloaded(str(error)) from None
     advice = "move it away to download it again"
@@ -213,7 +215,7 @@ def _cifar10_folder() -> Path:
             return place
     archive = _cache() / "cifar-10-python.tar.gz"
     try:
-        downloads.fetch(CIFAR10_URL, archive, CIFAR10_SHA256)
+        downloads.fetch(CIFAR10_URL, archive, CIFAR10_SHA256, size=CIFAR10_BYTES)
     except UserError as error:
         raise NotDownloaded(str(error)) from None
     with as_user_error(places[0]), tempfile.TemporaryDirectory(dir=_cache()) as temporary:

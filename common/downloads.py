@@ -24,6 +24,7 @@ TRIES = 3
 SILENCE_SECONDS = 10.0  # how long to wait for a server that sends nothing
 TOTAL_SECONDS = 600.0  # time limit of a download, all attempts together
 CHUNK_BYTES = 1 << 18
+MOST_BYTES = 1 << 30  # of a file whose size neither we nor the server know
 ALGORITHMS = {32: "MD5", 64: "SHA-256"}  # by the number of hexadecimal digits of their digests
 
 
@@ -56,15 +57,17 @@ def fault(path: Path, digest: str | int) -> str:
         return (error.strerror or str(error)).lower()
 
 
-def fetch(url: str, path: Path, digest: str | int, seconds: float = TOTAL_SECONDS) -> None:
+def fetch(url: str, path: Path, digest: str | int, seconds: float = TOTAL_SECONDS, size: int = 0) -> None:
     """Download `url` to `path`, in at most three attempts; `path` appears only when it is complete and verified.
 
     digest: MD5 or SHA-256 in hexadecimal, distinguished by their lengths; where none is published, the size in bytes.
         A size cannot verify that parts belong together; each attempt then starts from the beginning.
     seconds: time limit of all attempts, including the time for which another process downloads the same file.
+    size: the file's size in bytes, if it is known; no more is received than that, or than the server has announced.
     Raises UserError with the reason why the last attempt failed.
     """
-    download = _Download(url, path, digest, seconds, time.monotonic() + seconds)
+    size = digest if isinstance(digest, int) else size
+    download = _Download(url, path, digest, size, seconds, time.monotonic() + seconds)
     with growing(path, seconds, keep=download.in_parts) as file:
         if download.in_parts and path.exists() and not fault(path, digest):
             return  # another process was faster
@@ -102,6 +105,7 @@ class _Download:
     url: str
     path: Path
     digest: str | int
+    size: int
     seconds: float
     deadline: float
 
@@ -116,22 +120,25 @@ class _Download:
             file.truncate(start)
             total = response.headers.get("Content-Range", "").rpartition("/")[2]
             length = int(total) if total.isdecimal() else start + (response.length or 0)
+            most = self.size or length or MOST_BYTES
             may_be_cut = not total.isdecimal() and response.length is None and not response.chunked
             narrow = Column(max_width=30, no_wrap=True, overflow="ellipsis")  # long names must leave room for the bar
             name = TextColumn(f"downloading {self.path.name}", table_column=narrow)
             columns = name, BarColumn(), DownloadColumn(), TimeRemainingColumn()
             with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
                 task = bar.add_task("", total=length or None, completed=start)
-                while chunk := self.read(response):
-                    file.write(chunk)
+                received = start
+                while received <= most and (chunk := self.read(response, most + 1 - received)):
+                    received += file.write(chunk)
                     bar.advance(task, len(chunk))
-        received = file.seek(0, os.SEEK_END)
-        wrong = fault(partial(self.path), self.digest)
+        file.flush()
+        is_too_long = received > most
+        wrong = f"more than {most:,} bytes" if is_too_long else fault(partial(self.path), self.digest)
         if not wrong:
             return
-        if received < length:
+        if received < length and not is_too_long:
             raise _Failed(f"it ended after {received:,} of {length:,} bytes")
-        if may_be_cut:  # a lost connection looks like the end
+        if may_be_cut and not is_too_long:  # a lost connection looks like the end
             raise _Failed(f"it ended after {received:,} bytes, and the server did not say how many there are")
         file.truncate(0)
         if not start:
@@ -144,7 +151,8 @@ class _Download:
         with _network():
             try:
                 request = urllib.request.Request(self.url, headers=headers)
-                response = urllib.request.urlopen(request, timeout=SILENCE_SECONDS)
+                opener = urllib.request.build_opener(_SafeRedirections)
+                response = opener.open(request, timeout=SILENCE_SECONDS)
             except urllib.error.HTTPError as error:
                 if start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                     return self.request(0)
@@ -158,11 +166,21 @@ class _Download:
             return self.request(0)
         raise _Failed("the server sent a part that was not requested")
 
-    def read(self, response: http.client.HTTPResponse) -> bytes:
+    def read(self, response: http.client.HTTPResponse, most: int) -> bytes:
         if time.monotonic() > self.deadline:
             raise _Failed(f"it took longer than {self.seconds:g} seconds", final=True)
         with _network():
-            return response.read1(CHUNK_BYTES)  # what has arrived; read() would wait for all of it
+            return response.read1(min(CHUNK_BYTES, most))  # what has arrived; read() would wait for all of it
+
+
+class _SafeRedirections(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to https, and those from http to http: none that gives up encryption or changes to FTP."""
+
+    def redirect_request(self, request, *answer):
+        redirected = super().redirect_request(request, *answer)
+        if redirected and redirected.type != "https" and (request.type, redirected.type) != ("http", "http"):
+            raise _Failed(f"it redirects from {request.type} to {redirected.full_url}, which is refused", final=True)
+        return redirected
 
 
 @contextlib.contextmanager

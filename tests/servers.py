@@ -89,6 +89,16 @@ def body_of_unknown_length(data):
     return answer
 
 
+def endless(request, over):
+    """Send zeros without announcing how many, until the client hangs up."""
+    request.send_response(200)
+    request.end_headers()
+    request.sent = 0
+    while not over.is_set():
+        request.wfile.write(bytes(1 << 16))
+        request.sent += 1 << 16
+
+
 def chunked_and_cut(request, over):
     request.protocol_version = "HTTP/1.1"
     request.send_response(200)

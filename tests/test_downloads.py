@@ -9,6 +9,7 @@ import re
 import tarfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from servers import (
     body,
     body_of_unknown_length,
     chunked_and_cut,
+    endless,
     partial_content,
     ranged,
     redirect,
@@ -85,6 +87,8 @@ def test_a_temporary_failure_is_tried_again(serve, hitch):
         (silence_in_the_middle, 3, "timed out"),
         (body(GOOD[::-1]), 1, f"does not have the expected contents .*, not {SHA256[:16]}"),
         (body(GOOD, 300_000), 1, "does not have the expected contents"),
+        (body_of_unknown_length(GOOD + b"x"), 1, "does not have the expected contents .more than 700,000 bytes"),
+        (body(GOOD + b"x"), 1, "does not have the expected contents .more than 700,000 bytes"),
         (body(b""), 1, "does not have the expected contents"),
         (partial_content(GOOD[:1000], "bytes 1000-1999/700000"), 3, "a part that was not requested"),
     ],
@@ -92,7 +96,7 @@ def test_a_temporary_failure_is_tried_again(serve, hitch):
 def test_a_failure_is_reported_and_leaves_nothing(serve, answer, tries, words):
     url, requests = serve(answer)
     with pytest.raises(UserError, match=f"{re.escape(url)} .*{words}"):
-        fetch(url)
+        fetch(url, size=len(GOOD))
     assert left() == []
     assert len(requests) == tries
 
@@ -125,6 +129,54 @@ def test_a_redirection_is_followed_with_the_requested_part(serve):
     place, requests = serve(ranged(GOOD))
     assert fetch(serve(redirect(place))[0]) == GOOD
     assert ranges(requests) == ["bytes=1000-"]
+
+
+def test_a_server_that_never_ends_is_left_at_the_known_or_the_largest_size(serve, monkeypatch):
+    monkeypatch.setattr(downloads, "MOST_BYTES", 5000)
+    for size, most in ((1000, 1000), (0, 5000)):
+        url, requests = serve(endless)
+        with pytest.raises(UserError, match=f"does not have the expected contents .more than {most:,} bytes"):
+            fetch(url, size=size)
+        assert requests[0].sent < 10_000_000  # what the kernel buffers
+    assert left() == []
+
+
+def test_too_many_bytes_after_a_part_of_an_earlier_run_cost_one_more_request(serve):
+    leave(GOOD[:300_000])
+    url, requests = serve(partial_content(bytes(500_000), "bytes 300000-799999/800000"), ranged(GOOD))
+    assert fetch(url, size=len(GOOD)) == GOOD
+    assert ranges(requests) == ["bytes=300000-", None]
+
+
+@pytest.mark.parametrize(
+    ("start", "place", "is_followed"),
+    [
+        ("http://a/x", "http://b/x", True),
+        ("http://a/x", "https://b/x", True),
+        ("https://a/x", "https://b/x", True),
+        ("https://a/x", "http://b/x", False),
+        ("https://a/x", "ftp://b/x", False),
+        ("http://a/x", "ftp://b/x", False),
+    ],
+)
+def test_no_redirection_gives_up_encryption_or_leaves_http(start, place, is_followed):
+    def follow():
+        handler, request = downloads._SafeRedirections(), urllib.request.Request(start)
+        return handler.redirect_request(request, None, 302, "Found", {}, place).full_url
+
+    if is_followed:
+        assert follow() == place
+    else:
+        with pytest.raises(downloads._Failed, match=f"redirects from {start[:start.index(':')]} to {place}") as refused:
+            follow()
+        assert refused.value.final
+
+
+def test_a_refused_redirection_is_reported_at_once(serve):
+    url, requests = serve(redirect("ftp://127.0.0.1/x"))
+    with pytest.raises(UserError, match="could not be downloaded: it redirects from http to ftp://127"):
+        fetch(url)
+    assert len(requests) == 1
 
 
 def test_circular_redirections_end(serve):
@@ -350,6 +402,7 @@ def test_mnist_is_downloaded_once(serve, monkeypatch, tmp_path, archive, data):
     url, requests = serve(body(archive))
     monkeypatch.setattr(datasets, "MNIST_URL", url)
     monkeypatch.setattr(datasets, "MNIST_SHA256", hashlib.sha256(archive).hexdigest())
+    monkeypatch.setattr(datasets, "MNIST_BYTES", len(archive))
     for _ in range(2):
         assert datasets.load(data, 28).name == "MNIST (train)"
     assert len(requests) == 1

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from common import archives
 from common.errors import UserError
 
 try:
@@ -141,6 +142,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
                 raise ValueError("it is not a complete .npz file")
+            archives.check(path)
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}

@@ -4,17 +4,30 @@ import dataclasses
 import difflib
 import hashlib
 import math
+import re
+import textwrap
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from common import downloads, files
+from common import archives, downloads, files
 from common.errors import UserError
 from common.published_networks import NETWORKS
 
 BUNDLED = Path(__file__).parents[1] / "pretrained" / "dream_network.keras"
+
+REASONS = {  # parts of Keras's error messages, and what they mean for the user
+    "`Lambda` layer": "a Lambda layer in it holds Python code, which is not run, as it may do anything; "
+    "rebuild the network with Keras's own layers, such as Rescaling, and save it again",
+    r"(?:Could not locate \w+|Unknown \w+:?) '([^']+)'": "{0} in it is not part of Keras, and the file holds no code "
+    "for it; rebuild the network with Keras's own layers and save it again",
+    r"Unrecognized keyword arguments passed to (\w+): \{'(\w+)'": "another version of Keras wrote it: {0} has the "
+    "setting {1}, which this version lacks; rebuild the network with Keras 3, load the weights, and save it again",
+    "No model config found": "weights without a network; save the whole network with model.save('x.keras')",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +72,7 @@ def load(model: str, input_range: tuple[float, float] = (-1.0, 1.0)) -> TrainedN
     low, high = input_range
     if not -math.inf < low < high < math.inf:
         raise UserError(f"--input_range {low} {high}: give two finite numbers, the lower one first")
-    try:
-        found = path.is_file()
-    except OSError:  # the name is too long
-        found = False
-    if not found:
-        nearest = difflib.get_close_matches(model, NETWORKS, n=1, cutoff=0.5)
-        advice = f"did you mean {nearest[0]}?" if nearest else f"known are bundled, {', '.join(NETWORKS)}"
-        raise UserError(f"--model {model}: no such file or network; {advice}")
+    _check_is_file(path, model)
     network = _load_file(path)
     is_grey = network.inputs[0].shape[-1] == 1
 
@@ -96,15 +102,42 @@ def _load_published(name: str) -> TrainedNetwork:
     return TrainedNetwork(name, name, published.path, model, lambda images: preprocess((images + 1.0) * 127.5))
 
 
+def _check_is_file(path: Path, model: str) -> None:
+    """Raise UserError, with the reason and advice, unless a file is at `path`, which --model names as `model`."""
+    if files.exists(path / "saved_model.pb"):
+        raise UserError(
+            f"--model {model}: a TensorFlow SavedModel, which Keras 3 cannot read; "
+            "load it with the program that made it, and save it as a Keras file with model.save('x.keras')"
+        )
+    if files.exists(path) and path.is_dir():
+        raise UserError(f"--model {model}: a folder; name the Keras file (.keras or .h5)")
+    if files.exists(path) and not path.is_file():
+        raise UserError(f"--model {model}: not a regular file; copy it to one")
+    if not files.exists(path):
+        nearest = difflib.get_close_matches(model, NETWORKS, n=1, cutoff=0.5)
+        advice = f"did you mean {nearest[0]}?" if nearest else f"known are bundled, {', '.join(NETWORKS)}"
+        raise UserError(f"--model {model}: no such file or network; {advice}")
+
+
 def _load_file(path: Path) -> keras.Model:
     """Load a Keras file without running code that it may carry. Raises UserError if its network takes no pictures."""
     try:
+        if zipfile.is_zipfile(path):
+            archives.check(path)
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # zipfile, h5py, json and Keras raise their own kinds, and a damaged file any
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UserError(f"{path}: damaged, or not a Keras file ({reason[:200]})") from None
+        raise UserError(f"{path}: {_reason(error)}") from None
     inputs = getattr(model, "inputs", None) or []
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] not in (1, 3):
         shapes = ", ".join(str(tuple(it.shape)) for it in inputs) or "unknown"
         raise UserError(f"{path}: not a network of grey or RGB pictures: its input shape is {shapes}")
     return model
+
+
+def _reason(error: Exception) -> str:
+    """Return why Keras could not load a file, and what to do."""
+    for pattern, reason in REASONS.items():
+        if match := re.search(pattern, str(error)):
+            return reason.format(*match.groups())
+    cause = str(error).rpartition("Exception encountered: ")[2]  # Keras puts its settings, pages of them, before that
+    return f"damaged, or not a Keras file ({textwrap.shorten(cause, 200, placeholder=' …') or type(error).__name__})"

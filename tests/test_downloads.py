@@ -167,7 +167,9 @@ def test_no_redirection_gives_up_encryption_or_leaves_http(start, place, is_foll
     if is_followed:
         assert follow() == place
     else:
-        with pytest.raises(downloads._Failed, match=f"redirects from {start[:start.index(':')]} to {place}") as refused:
+        with pytest.raises(
+            downloads._Failed, match=f"redirects from {start[: start.index(':')]} to {place}"
+        ) as refused:
             follow()
         assert refused.value.final
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 import h5py
@@ -93,6 +94,22 @@ def test_pictures_are_prepared_to_the_input_range_of_a_keras_file():
             load("rgb.keras", (low, high))
 
 
+@keras.saving.register_keras_serializable("mine")
+class Own(layers.Layer):
+    def call(self, x):
+        return x
+
+
+keras.saving.get_custom_objects().clear()
+MADE = {
+    "lambda": lambda: layers.Lambda(lambda x: 2 * x),
+    "own class": Own,
+    "own class in h5": Own,
+    "other version": lambda: layers.DepthwiseConv2D(3, name="dw"),
+    "weights": lambda: layers.Conv2D(2, 3),
+}
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
@@ -101,7 +118,14 @@ def test_pictures_are_prepared_to_the_input_range_of_a_keras_file():
         ("two inputs", "not a network of grey or RGB pictures: its input shape is"),
         ("cut", "damaged, or not a Keras file"),
         ("empty", "damaged, or not a Keras file"),
-        ("directory", "no such file or network"),
+        ("directory", r"--model bad\.keras: a folder; name the Keras file"),
+        ("saved model", r"--model bad\.keras: a TensorFlow SavedModel, .*; load it with .* model\.save\('x\.keras'\)$"),
+        ("pipe", r"--model bad\.keras: not a regular file; copy it to one"),
+        ("lambda", "a Lambda layer in it holds Python code, which is not run, .* and save it again$"),
+        ("own class", "Own in it is not part of Keras, .* and save it again$"),
+        ("own class in h5", "bad.h5: mine>Own in it is not part of Keras, .* and save it again$"),
+        ("other version", "DepthwiseConv2D has the setting groups, which this version lacks; "),
+        ("weights", "weights without a network; save the whole network"),
         ("a name that is too long", "no such file or network"),
     ],
 )
@@ -118,8 +142,24 @@ def test_files_that_hold_no_network_of_pictures(kind, words):
         path.write_bytes(BUNDLED.read_bytes()[:9000])
     elif kind == "empty":
         path.write_bytes(b"")
-    elif kind == "directory":
+    elif kind in ("directory", "saved model"):
         path.mkdir()
+        if kind == "saved model":
+            (path / "saved_model.pb").touch()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind in MADE:
+        path = Path("bad.h5" if "h5" in kind or kind in ("weights", "other version") else "bad.keras")
+        with keras.utils.custom_object_scope({"mine>Own": Own}):
+            model = keras.Sequential([keras.Input((8, 8, 3)), MADE[kind]()])
+        model.save(path)
+        if kind == "weights":
+            with h5py.File(path, "a") as file:
+                del file.attrs["model_config"]
+        elif kind == "other version":
+            with h5py.File(path, "a") as file:
+                settings = file.attrs["model_config"].replace('"name": "dw",', '"name": "dw", "groups": 1,')
+                file.attrs["model_config"] = settings
     with pytest.raises(UserError, match=words):
         load(str(path))
 

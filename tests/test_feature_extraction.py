@@ -57,16 +57,65 @@ def test_an_adapted_normalisation_layer_keeps_its_statistics():
     assert_equal_features(model, ["features"], random_images(0, 255))
 
 
-def test_a_model_within_the_model_is_a_layer_like_any_other():
+def test_the_layers_of_a_model_within_the_model_are_seen():
     images = keras.Input((48, 48, 3))
     base = keras.Model(images, layers.Conv2D(4, 3, strides=2, name="inner")(images), name="base")
     inputs = keras.Input((48, 48, 3))
     x = layers.GlobalAveragePooling2D()(base(layers.Rescaling(0.5)(inputs)))
     model = keras.Model(inputs, layers.Dense(2)(x))
-    assert layer_shapes(model) == {"rescaling": (None, 48, 48, 3), "base": (None, 23, 23, 4)}
+    assert layer_shapes(model) == {
+        "rescaling": (None, 48, 48, 3),
+        "base": (None, 23, 23, 4),
+        "base/inner": (None, 23, 23, 4),
+    }
     images = random_images()  # of a size that neither model accepts
-    (features,) = FeatureExtractor(model, ["base"])(images)
-    np.testing.assert_allclose(features, base.get_layer("inner")(0.5 * images), atol=1e-5)
+    for features in FeatureExtractor(model, ["base", "base/inner"])(images):
+        np.testing.assert_allclose(features, base.get_layer("inner")(0.5 * images), atol=1e-5)
+
+
+def test_models_within_models_at_any_depth_and_pooled():
+    network = small_network.build()  # pools and classifies at its end
+    middle = keras.Sequential([keras.Input((40, 40, 3)), layers.Rescaling(2.0, name="edges"), network], name="middle")
+    outer = keras.Sequential([keras.Input((40, 40, 3)), layers.Rescaling(0.5, name="edges"), middle, layers.Dense(2)])
+    shapes = layer_shapes(outer)
+    inside = f"middle/{network.name}"
+    assert list(shapes)[:3] == ["edges", "middle/edges", f"{inside}/edges"]
+    assert list(shapes)[-1] == f"{inside}/mixed1"
+    names = ["middle/edges", f"{inside}/edges", f"{inside}/mixed1"]
+    first, second, third = FeatureExtractor(outer, names)(random_images())
+    np.testing.assert_allclose(first, random_images(), atol=1e-6)
+    for features, name in ((second, "edges"), (third, "mixed1")):
+        expected = keras.Model(network.inputs, network.get_layer(name).output)(random_images())
+        np.testing.assert_allclose(features, expected, atol=1e-5)
+    assert [it.name for it in any_size_model(outer, names[1:]).layers].count("edges") == 1  # names stay unique
+
+
+def test_a_branch_that_two_inputs_share():
+    image = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, use_bias=False, name="convolution")(image)
+    branch = keras.Model(image, layers.BatchNormalization(name="normalization")(x), name="branch")
+    branch.get_layer("normalization").moving_mean.assign([0.5, -0.5, 1.0, 2.0])
+    inputs = keras.Input((None, None, 3))
+    mirrored = layers.Rescaling(-1.0)(inputs)
+    model = keras.Model(inputs, layers.Subtract(name="difference")([branch(inputs), branch(mirrored)]))
+    names = ["branch/normalization", "branch:2/normalization", "difference"]
+    assert set(names) < set(layer_shapes(model))
+    images = random_images()
+    expected = [branch(images), branch(-images), branch(images) - branch(-images)]
+    for features, wanted in zip(FeatureExtractor(model, names)(images), expected, strict=True):
+        np.testing.assert_allclose(features, wanted, atol=1e-5)
+    assert len(any_size_model(model, names).get_layer("convolution").weights) == 1  # shared, too, and not folded
+
+
+def test_an_inner_model_with_two_inputs_and_outputs():
+    ones = [keras.Input((None, None, 3)) for _ in range(2)]
+    inner = keras.Model(ones, [layers.Add(name="sum")(ones), layers.Subtract(name="difference")(ones)], name="inner")
+    inputs = keras.Input((None, None, 3))
+    first, second = inner([inputs, layers.Rescaling(3.0, name="tripled")(inputs)])
+    model = keras.Model(inputs, layers.Multiply(name="product")([first, second]))
+    assert list(layer_shapes(model)) == ["tripled", "inner/sum", "inner/difference", "product"]
+    (features,) = FeatureExtractor(model, ["product"])(random_images())
+    np.testing.assert_allclose(features, 4.0 * -2.0 * random_images() ** 2, atol=1e-5)
 
 
 def test_a_layer_that_works_at_one_size_only():

@@ -89,7 +89,7 @@ class Config(cli.CommonConfig):
     sample_every: Annotated[flags.Count, flags.TrainingOnly] = 0
     """Steps between validations, each with a sample; 0: an epoch or 1,000 steps, but at most about 100 in all."""
     prime: Annotated[str, flags.Changeable, flags.EscapedText(may_be_file=True)] = ""
-    """Text to continue, or @FILE to read it from; \\n is a line end, and @@ at the start stands for @."""
+    """Text to continue, or @FILE to read it from, or @@ for @; \\n is a line end, \\\\ a backslash."""
     temperature: Annotated[float, flags.Between(0.0, 100.0), flags.Changeable] = 1.0
     """Divides the logits: below 1 safer, above 1 more varied; 0 always writes the most likely character."""
     top_k: Annotated[flags.Count, flags.Changeable] = 0
@@ -97,7 +97,7 @@ class Config(cli.CommonConfig):
     top_p: Annotated[float, flags.Between(1e-6, 1.0), flags.Changeable] = 1.0
     """Choose among the fewest most likely characters whose probabilities add up to this."""
     stop: Annotated[str, flags.Changeable, flags.EscapedText()] = ""
-    """End the sample after this text; \\n is a line end."""
+    """End the sample after this text; \\n is a line end, \\\\ a backslash."""
     score: Annotated[flags.Named, flags.Changeable, flags.UsesRun()] = ""
     """Write the surprisal of each character of this file, in bits, as coloured HTML."""
     classify: Annotated[flags.Named, flags.Changeable, flags.Excludes("resume", "sample", "score")] = ""

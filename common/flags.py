@@ -86,7 +86,10 @@ class MultipleOf:
 
 @dataclasses.dataclass(frozen=True)
 class EscapedText:
-    """A text in which \\n is a line end; may_be_file: @FILE is the text of that file, and a leading @@ is @."""
+    """A text in which \\n is a line end and \\\\ a backslash.
+
+    may_be_file: @FILE is the text of that file, and a leading @@ is @.
+    """
 
     may_be_file: bool = False
 

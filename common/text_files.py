@@ -3,7 +3,9 @@
 import codecs
 import dataclasses
 import io
+import re
 import sysconfig
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -15,33 +17,38 @@ from common.files import is_hidden
 PIECE = 1 << 22  # bytes read at a time
 WIDE = ("utf-16", "utf-32")  # encodings with several bytes for each character, some of them zero
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-BINARY = "{}: looks like binary data, not text: it holds zero bytes"
+UNMARKED = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+BINARY = "looks like binary data, not text: it holds zero bytes"
+ALREADY_OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # pipes that a shell has opened, as for <(cat a b)
+START = 8192  # bytes from which an encoding is recognised
 
 
-def find(paths: Sequence[str], encoding: str) -> list[Path]:
+def find(paths: Sequence[str], encoding: str, read_once: bool = False) -> list[Path]:
     """Return the files that `paths` name, in that order; without any, those of Python's standard library.
 
-    A folder stands for its files that are neither hidden nor binary, sorted by `folders.natural_order`.
-    encoding: with those in WIDE, zero bytes are no sign of binary data.
-    Raises UserError if a path does not exist, cannot be read or holds no text.
+    A folder stands for its files that are neither hidden nor binary, sorted by `folders.natural_order`. encoding: with
+    those in WIDE, zero bytes are no sign of binary data. read_once: accept pipes that a shell has opened.
+    Raises UserError if a path does not exist, cannot be read, holds no text, or is a pipe or device.
     """
     found = [] if paths else _standard_library()
     for given in paths:
         path = Path(given)
         try:
             path = path.expanduser()
-            exists, is_folder = bool(given) and path.exists(), path.is_dir()
+            exists, is_folder, is_file = bool(given) and path.exists(), path.is_dir(), path.is_file()
         except (OSError, RuntimeError) as error:  # a name that is too long, or the home of an unknown user
             raise UserError(f"{given}: {getattr(error, 'strerror', None) or error}") from None
         if not exists:
             raise UserError(f"{given}: there is no such file or folder")
+        if not (is_folder or is_file or (read_once and given.startswith(ALREADY_OPEN) and path.is_fifo())):
+            raise UserError(f"{given}: a pipe or device, not a file; write the text to a file and name that")
         found += _texts_in(path, encoding) if is_folder else [path]
     return found
 
 
 def read(path: str | Path, encoding: str) -> str:
     """Return the whole text of one file. Raises UserError if it cannot be read, is empty or is not text."""
-    text = "".join(pieces(find([str(path)], encoding), encoding))
+    text = "".join(pieces(find([str(path)], encoding, read_once=True), encoding))
     if not text:
         raise UserError(f"{path}: is empty")
     return text
@@ -62,7 +69,7 @@ def unescape(config, given: Sequence[str]):
                     texts[field] = read(value[1:], config.encoding).removesuffix("\n")
                 else:
                     value = value[1:] if marker.may_be_file and value.startswith("@@") else value
-                    texts[field] = value.replace("\\n", "\n")
+                    texts[field] = re.sub(r"\\([n\\])", lambda it: "\n" if it[1] == "n" else "\\", value)
     return dataclasses.replace(config, **texts)
 
 
@@ -79,7 +86,7 @@ def pieces(files: list[Path], encoding: str) -> Iterator[str]:
         except OSError as error:
             raise UserError(f"{path} cannot be read: {_reason(error)}") from None
         except UnicodeError as error:  # for example utf-16 without its byte order mark
-            raise UserError(f"{path}: is not {encoding}: {error}") from None
+            raise _refusal(path, encoding, f"is not {encoding}: {error}") from None
 
 
 def _decode(file: BinaryIO, path: Path, codec: codecs.CodecInfo, encoding: str) -> Iterator[str]:
@@ -90,24 +97,54 @@ def _decode(file: BinaryIO, path: Path, codec: codecs.CodecInfo, encoding: str) 
         data = file.read(PIECE)
         is_end = not data
         if position == 0 and not is_wide and data.startswith(UTF16_MARKS) and b"\0" in data:
-            raise UserError(f"{path}: begins like UTF-16; try --encoding utf-16")
+            raise _refusal(path, encoding)
         try:
             text = decoder.decode(data, final=is_end)
         except UnicodeDecodeError as error:
-            if b"\0" in error.object and not is_wide:
-                raise UserError(BINARY.format(path)) from None
             offset = position + len(data) - len(error.object) + error.start
-            raise UserError(
-                f"{path}: byte {error.object[error.start]:#04x} at offset {offset:,} is not {encoding}; "
+            reason = (
+                f"byte {error.object[error.start]:#04x} at offset {offset:,} is not {encoding}; "
                 "try another --encoding, or repair the file"
-            ) from None
+            )
+            raise _refusal(path, encoding, BINARY if b"\0" in error.object and not is_wide else reason) from None
         if "\0" in text:
-            raise UserError(BINARY.format(path))
+            raise _refusal(path, encoding)
         position += len(data)
         text = newlines.decode(text.removeprefix("\N{BOM}") if is_start else text, final=is_end)
         is_start = is_start and not text
         if text:
             yield text
+
+
+def _refusal(path: Path, encoding: str, reason: str = BINARY) -> UserError:
+    """Return the error for a file that is not text in `encoding`: the right encoding, if it is recognised."""
+    start = b""
+    if path.is_file():  # and not a pipe, whose start is gone
+        with path.open("rb") as file:
+            start = file.read(START)
+    wide = _wide_encoding(start)
+    if wide and codecs.lookup(wide) != codecs.lookup(encoding):
+        mark = " without a byte order mark" if wide in UNMARKED else ""
+        return UserError(f"{path}: looks like {wide[:6].upper()}{mark}; try --encoding {wide}")
+    return UserError(f"{path}: {reason}")
+
+
+def _wide_encoding(start: bytes) -> str:
+    """Return the encoding with several bytes for each character that a file's first bytes look like, "" for none."""
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if start.startswith(UTF16_MARKS) and b"\0" in start:
+        return "utf-16"
+    ascii_count = {}
+    for encoding in UNMARKED:
+        try:
+            text = codecs.getincrementaldecoder(encoding)().decode(start)  # its end may be half a character
+        except UnicodeDecodeError:
+            continue
+        if all(unicodedata.category(it) not in ("Cc", "Cn", "Co", "Cs") or it in "\t\n\r" for it in text):
+            ascii_count[encoding] = sum(it.isascii() for it in text)
+    likeliest = max(ascii_count, key=ascii_count.get, default="")
+    return likeliest if ascii_count.get(likeliest) else ""
 
 
 def _codec(encoding: str) -> codecs.CodecInfo:
@@ -132,7 +169,10 @@ def _standard_library() -> list[Path]:
 
 
 def _texts_in(folder: Path, encoding: str) -> list[Path]:
-    """Return the files in a folder that are not binary, and print how many are skipped."""
+    """Return the files in a folder that are not binary, and print how many are skipped.
+
+    A file that looks like UTF-16 or UTF-32 is kept: reading it in another encoding says which to try.
+    """
     inside = _files_in(folder)
     may_hold_zeros = _codec(encoding).name.startswith(WIDE)
     texts = [it for it in inside if may_hold_zeros or not _is_binary(it)]
@@ -154,10 +194,10 @@ def _files_in(folder: Path) -> list[Path]:
 def _is_binary(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            start = file.read(8192)
+            start = file.read(START)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {_reason(error)}") from None
-    return b"\0" in start and not start.startswith(UTF16_MARKS)
+    return b"\0" in start and not _wide_encoding(start)
 
 
 def _reason(error: OSError) -> str:

@@ -391,7 +391,12 @@ def test_sums_with_a_gru_and_tied_weights_in_part_of_an_epoch(capsys, monkeypatc
 
 def test_primes_are_unescaped_when_typed_and_never_again(trained):
     Path("prime.txt").write_text("@the \\n\n")  # here a backslash and an n
-    for typed, wanted in (("@prime.txt", "@the \\n"), ("@@a\\n", "@a\n"), ("a\\n", "a\n")):
+    for typed, wanted in (
+        ("@prime.txt", "@the \\n"),
+        ("@@a\\n", "@a\n"),
+        ("a\\n", "a\n"),
+        ("\\\\nabla\\n\\", "\\nabla\n\\"),
+    ):
         config = saved_runs.configure(Config, [*TINY_FLAGS, "--prime", typed, "--stop", "@\\n"], "")
         assert (config.prime, config.stop) == (wanted, "@\n")
         description = json.loads((trained / "config.json").read_text())

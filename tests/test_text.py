@@ -147,7 +147,7 @@ def test_another_alphabet():
         (b"GIF89a\0\0\x01", "looks like binary data"),
         (b"abc\n" * 5 + "ä".encode("latin-1") + b"bc", "byte 0xe4 at offset 20 is not utf-8"),
         (b"abc \xe2\x82", "byte 0xe2 at offset 4 is not utf-8"),
-        (b"\xff\xfea\0b\0", r"bad\.txt: begins like UTF-16; try --encoding utf-16"),
+        (b"\xff\xfea\0b\0", r"bad\.txt: looks like UTF-16; try --encoding utf-16"),
         (b"aaaaaa", "needs two different characters"),
     ],
 )
@@ -158,6 +158,43 @@ def test_bad_files(content, words, piece, monkeypatch):
     with pytest.raises(UserError, match=words):
         load(path)
     assert not list(Path().glob("texts/*"))
+
+
+@pytest.mark.parametrize(
+    ("written", "tried", "advice"),
+    [
+        ("utf-32", "utf-8", "looks like UTF-32; try --encoding utf-32"),
+        ("utf-32", "utf-16", "looks like UTF-32; try --encoding utf-32"),
+        ("utf-16", "latin-1", "looks like UTF-16; try --encoding utf-16"),
+        ("utf-16-le", "utf-8", "looks like UTF-16 without a byte order mark; try --encoding utf-16-le"),
+        ("utf-16-be", "utf-16", "looks like UTF-16 without a byte order mark; try --encoding utf-16-be"),
+        ("utf-32-le", "utf-8", "looks like UTF-32 without a byte order mark; try --encoding utf-32-le"),
+        ("utf-32-be", "utf-16-le", "looks like UTF-32 without a byte order mark; try --encoding utf-32-be"),
+    ],
+)
+@pytest.mark.parametrize("content", ["Grüße, мир!\n𝄞 " * 10, "世界您好\n" * 2000])
+def test_the_right_wide_encoding_is_advised(written, tried, advice, content):
+    path = write("folder/a.txt", content, written)
+    for given in (path, "folder"):
+        with pytest.raises(UserError, match=f"{advice}$"):
+            load(given, encoding=tried)
+    assert whole(load(path, encoding=advice.split()[-1])) == content
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_and_devices_are_refused_unless_they_are_open_and_read_once():
+    os.mkfifo("pipe")
+    for given in ("pipe", "/dev/zero"):
+        for read in (load, lambda path: text_files.read(path, "utf-8")):
+            with pytest.raises(UserError, match=f"{given}: a pipe or device, not a file; write the text to a file"):
+                read(given)
+    reader, writer = os.pipe()
+    os.write(writer, b"abc")
+    os.close(writer)
+    with pytest.raises(UserError, match=f"/dev/fd/{reader}: a pipe or device"):
+        load(f"/dev/fd/{reader}")
+    assert text_files.read(f"/dev/fd/{reader}", "utf-8") == "abc"
+    os.close(reader)
 
 
 def test_bad_paths():

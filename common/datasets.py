@@ -151,10 +151,7 @@ def _cache() -> Path:
 def _mnist(split: str) -> Images:
     path = _cache() / "mnist.npz"
     if not exists(path):
-        try:
-            downloads.fetch(MNIST_URL, path, MNIST_SHA256, size=MNIST_BYTES)
-        except UserError as error:
-            raise NotDownloaded(str(error)) from None
+        path = _found_or_downloaded(MNIST_URL, path, MNIST_SHA256, MNIST_BYTES)
     advice = "move it away to download it again"
     try:
         arrays = read_npz(path)
@@ -213,11 +210,8 @@ def _cifar10_folder() -> Path:
     for place in places:
         if exists(place):
             return place
-    archive = _cache() / "cifar-10-python.tar.gz"
-    try:
-        downloads.fetch(CIFAR10_URL, archive, CIFAR10_SHA256, size=CIFAR10_BYTES)
-    except UserError as error:
-        raise NotDownloaded(str(error)) from None
+    downloaded = _cache() / "cifar-10-python.tar.gz"
+    archive = _found_or_downloaded(CIFAR10_URL, downloaded, CIFAR10_SHA256, CIFAR10_BYTES)
     with as_user_error(places[0]), tempfile.TemporaryDirectory(dir=_cache()) as temporary:
         try:
             with tarfile.open(archive) as members:
@@ -226,8 +220,20 @@ def _cifar10_folder() -> Path:
             raise UserError(f"{archive} cannot be unpacked ({error}); move it away to download it again") from None
         if not places[0].exists():  # unless another process was faster
             (Path(temporary) / places[0].name).rename(places[0])
-    archive.unlink(missing_ok=True)
+    if archive == downloaded:
+        archive.unlink(missing_ok=True)
     return places[0]
+
+
+def _found_or_downloaded(url: str, path: Path, digest: str, size: int) -> Path:
+    """Return the file in Keras's cache that has this digest, whatever its name; if there is none, download it."""
+    if found := downloads.find(_cache(), digest, size):
+        return found
+    try:
+        downloads.fetch(url, path, digest, size=size)
+    except UserError as error:
+        raise NotDownloaded(str(error)) from None
+    return path
 
 
 def _patches(split: str, image_size: int) -> Images:

@@ -57,6 +57,18 @@ def fault(path: Path, digest: str | int) -> str:
         return (error.strerror or str(error)).lower()
 
 
+def find(folder: Path, digest: str | int, size: int) -> Path | None:
+    """Return the file below `folder` that is the expected one, whatever its name; None if there is none.
+
+    digest: as for `fetch`; it is computed only for files of the right size, in bytes.
+    """
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(OSError):  # of files that may not be read
+            if path.is_file() and path.stat().st_size == size and not fault(path, digest):
+                return path
+    return None
+
+
 def fetch(url: str, path: Path, digest: str | int, seconds: float = TOTAL_SECONDS, size: int = 0) -> None:
     """Download `url` to `path`, in at most three attempts; `path` appears only when it is complete and verified.
 

@@ -469,6 +469,18 @@ def test_cifar10_is_unpacked_and_the_archive_removed(serve, monkeypatch, tmp_pat
     assert len(requests) == 1
 
 
+def test_an_archive_or_mnist_put_into_the_cache_by_hand_is_used_whatever_its_name(monkeypatch, tmp_path, archive):
+    data = archive_of("cifar-10-batches-py/test_batch")
+    for name, contents in (("CIFAR10", data), ("MNIST", archive)):
+        monkeypatch.setattr(datasets, f"{name}_SHA256", hashlib.sha256(contents).hexdigest())
+        monkeypatch.setattr(datasets, f"{name}_BYTES", len(contents))
+        leave(contents, tmp_path / "keras/datasets" / f"{name} (1)")
+    with pytest.raises(UserError, match="test_batch is damaged"):  # it is three bytes
+        datasets.load("cifar10", 32, split="test")
+    assert datasets.load("mnist", 28).name == "MNIST (train)"
+    assert (tmp_path / "keras/datasets/CIFAR10 (1)").read_bytes() == data  # the user's own file stays
+
+
 @pytest.mark.parametrize("name", ["../outside", "/tmp/cifar10-outside"])
 def test_no_archive_writes_outside_its_folder(serve, monkeypatch, tmp_path, name):
     data = archive_of(name)

@@ -193,7 +193,12 @@ def test_what_a_server_does_wrong_is_reported_in_one_line(publish, refused, answ
 
 
 def test_a_host_that_is_down(place, refused):
-    assert "refused" in refused()
+    line = refused()
+    assert "refused" in line
+    assert (
+        f"; fetch {NAME} (700,000 bytes, MD5 {NETWORK.md5}) on another machine and put it into {place.parent}" in line
+    )
+    assert line.endswith("until then, deep_dream.py dreams with its bundled network\n")
 
 
 def test_a_folder_that_cannot_be_created(publish, refused, tmp_path):
@@ -242,8 +247,15 @@ def test_too_little_memory(refused, monkeypatch, error):
 # From elsewhere
 
 
-@pytest.mark.parametrize("source", ["carried.h5", "folder", ".", "~/carried.h5"])
+@pytest.mark.parametrize(
+    "source", ["carried.h5", "folder", ".", "~/carried.h5", "file://", "FILE://localhost", "saved"]
+)
 def test_from_a_file_or_folder(place, said, monkeypatch, source):
+    if "://" in source:
+        source += str(Path.cwd() / "my%20files" / "carried.h5")
+    leave(GOOD, Path("my files/carried.h5"))
+    leave(GOOD, Path("saved", NAME.replace(".h5", " (1).h5")))  # as browsers name a second download
+    leave(GOOD[:10], Path("saved", NAME))
     monkeypatch.setenv("HOME", str(Path.cwd()))
     leave(GOOD, Path("carried.h5"))
     leave(GOOD, Path("folder/deep/down", NAME))
@@ -257,16 +269,20 @@ def test_from_a_file_or_folder(place, said, monkeypatch, source):
     [
         ("wrong.h5", "wrong.h5 is not the expected file (MD5 437b930db84b8079…, not "),
         ("nowhere.h5", "nowhere.h5 is not the expected file (no such file or directory)"),
-        ("folder", f"folder/{NAME} is not the expected file (no such file or directory)"),
+        ("folder", f"--from folder: no file in this folder is {NAME} (700,000 bytes, MD5 {NETWORK.md5}), whatever its"),
+        ("cut", f"cut/{NAME} is not the expected file (MD5 "),
         ("~nobody-of-that-name/x", "is not the expected file (no such file or directory)"),
         ("x" * 300, "is not the expected file (file name too long)"),
-        ("ftp://host/x.h5", "is not the expected file (no such file or directory)"),
+        ("ftp://host/x.h5", "--from ftp://host/x.h5: give an address that begins with https://, a file, or a folder"),
+        ("file:///nowhere/x.h5", "/nowhere/x.h5 is not the expected file (no such file or directory)"),
         ("http://[bad/x.h5", "http://[bad/x.h5 could not be downloaded: "),
     ],
 )
 def test_sources_without_the_file(place, refused, source, words):
     leave(b"something", Path("wrong.h5"))
     leave(b"", Path("folder/other.h5"))
+    leave(GOOD[1:] + b"x", Path("folder/same_size.h5"))
+    leave(b"", Path("cut", NAME))
     leave(GOOD[:1000], part_of(place))
     assert words in refused("--from", source)
     assert not place.exists()
@@ -295,13 +311,14 @@ def test_a_file_that_changes_while_it_is_copied(place, refused, monkeypatch):
         ("", f"/{NAME}"),
         ("/mirror", f"/mirror/{NAME}"),
         ("/mirror/", f"/mirror/{NAME}"),
+        ("/SAVED.H5", "/SAVED.H5"),
         (f"/mirror/{NAME}", f"/mirror/{NAME}"),
         ("/renamed.h5?download=1", "/renamed.h5?download=1"),
     ],
 )
 def test_from_a_mirror(place, serve, said, address, asked):
     url, requests = serve(body(GOOD))
-    said("--from", url.removesuffix("/file") + address)
+    said("--from", url.removesuffix("/file").replace("http:", "HTTP:") + address)
     assert [request.path for request in requests] == [asked]
     assert place.read_bytes() == GOOD
 

@@ -53,7 +53,7 @@ class Config(cli.CommonConfig):
     min_count: flags.Positive = 1
     """Characters that occur less often than this become the unknown character."""
     map_unknown: Annotated[bool, flags.PerCommand] = False
-    """Replace characters that the run does not know by the unknown character instead of stopping."""
+    """Replace characters of a prime or text that the run does not know by the unknown one instead of stopping."""
     digits: Annotated[int, flags.Between(1, 4), flags.Needs("train=arithmetic")] = 3
     """Digits, at most, of the numbers that --train arithmetic adds."""
     reverse: Annotated[bool, flags.Needs("train=arithmetic")] = False
@@ -328,7 +328,7 @@ def generate(config: Config) -> None:
         generated.stream_text(run, config.prime, generated.until(config.stop, pieces))
     if config.score:
         scored = text_files.read(config.score, config.encoding)
-        indices = alphabet.encode(alphabet.start + scored, config.map_unknown)
+        indices = alphabet.encode_any(scored, config.score)
         surprisal.score(read, indices, scored, run.generated / "score.html", f"{config.score} under {run.folder}")
     print(f"written to {run.generated}")
 
@@ -348,7 +348,7 @@ def classify(config: Config) -> None:
     """Print the mean surprisal of the file `config.classify` under the network of each text, the lowest first."""
     unknown_text = text_files.read(config.classify, config.encoding)
     alphabet, readers = train_on_each(config)
-    bits = surprisal.by_mean_surprisal(readers, alphabet.encode(alphabet.start + unknown_text, map_unknown=True))
+    bits = surprisal.by_mean_surprisal(readers, alphabet.encode_any(unknown_text, config.classify))
     for path, mean in bits.items():
         print(f"{mean:8.4f} bits per character  {path}")
     print(f"{config.classify} is most like {next(iter(bits))}")

@@ -123,7 +123,7 @@ def objective(activations: list, weights: list[float], channels: list[int], guid
 
 
 def make_gradient_ascent_step(features: Callable, weights: dict, channels: list, guides: list, config: Config):
-    """Return the step, which changes a picture in place and returns the mean activation of each layer, by name.
+    """Return the step, which changes a picture in place and returns the objective before the change.
 
     Its arguments: the picture, float32 (height, width, 3) in [-1, 1]; the shift of the tiles in which it is processed.
     features: computes the activations of the layers in `weights`. Raises UserError if no gradient reaches the picture.
@@ -139,21 +139,21 @@ def make_gradient_ascent_step(features: Callable, weights: dict, channels: list,
         if gradient is None:
             raise UserError(f"--layers {', '.join(weights)}: no gradient reaches the picture from there")
         direction = normalize_locally(favor_coarse(mute_colors(gradient), config.smoothing))
-        return direction, [tf.reduce_mean(activation) for activation in activations]
+        return direction, value
 
     ascent_direction.get_concrete_function()  # raises the error above now, not in the first step
 
     def gradient_ascent_step(image, shift):
-        ascent, means = np.zeros_like(image), []
+        ascent, values = np.zeros_like(image), []
         for tile in tiles.cover(*image.shape[:2], shift):
             with mismatch_as_user_error(len(tile.rows), len(tile.columns), "another --max_size or --layers may fit"):
-                direction, activations = ascent_direction(tile.cut(image))
+                direction, value = ascent_direction(tile.cut(image))
             tile.add(direction.numpy(), ascent)
-            means.append(activations)
+            values.append(float(value))
         ascent *= config.step_size
         image += ascent
         np.clip(image, -1.0, 1.0, out=image)
-        return dict(zip(weights, np.mean(means, axis=0).tolist(), strict=True))
+        return float(np.mean(values))  # over the tiles
 
     return gradient_ascent_step
 
@@ -226,15 +226,15 @@ def dream(image, gradient_ascent_step: Callable, sizes: list, steps: int, seed: 
         dreamt = base.copy()
         if change is not None:
             dreamt += photographs.resize(change, height, width)
+        objectives = []
         title = f"octave {octave + 1} of {len(sizes)}, {width}x{height}"
         for step in cli.progress(range(steps), title):
             shift = np.random.default_rng([*seed, octave, step]).integers(0, tiles.SHIFT + 1, 2)
-            activations = gradient_ascent_step(dreamt, shift)
+            objectives.append(gradient_ascent_step(dreamt, shift))
             yield dreamt
         if octave + 1 < len(sizes):
             change = dreamt - base
-        means = "  ".join(f"{name} {mean:.3f}" for name, mean in activations.items())
-        print(f"{title}: mean activation {means}", flush=True)
+        print(f"{title}: objective from {objectives[0]:.3f} to {objectives[-1]:.3f}", flush=True)
     if np.array_equal(dreamt, base):  # only at the end: a small octave may lack what the layers detect
         raise UserError("these layers have no gradient on this picture: they are constant there")
 

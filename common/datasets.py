@@ -27,7 +27,7 @@ CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
 CIFAR10_FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 SUBSTITUTES = {  # a data set's name and file; the data that replace it if it is unavailable, and their description
     "mnist": ("MNIST", "mnist.npz", "digits", "scikit-learn's small digits"),
-    "cifar10": ("CIFAR-10", "cifar-10-batches-py", "patches", "patches of scikit-learn's two photographs"),
+    "cifar10": ("CIFAR-10", "cifar-10-python.tar.gz", "patches", "patches of scikit-learn's two photographs"),
 }
 
 

@@ -77,15 +77,16 @@ class Run:
 
     def __exit__(self, kind, error, trace) -> None:
         self._bar.stop()
+        steps = "1 step" if self._done == 1 else f"{self._done} steps"
         try:
             if kind is None or kind is Interrupted:
                 self._save()
                 self._records.draw()
             if kind is Interrupted:
-                print(f"stopped after {self._done} steps; continue with --resume {self.folder}", flush=True)
+                print(f"stopped after {steps}; continue with --resume {self.folder}", flush=True)
             elif kind is None:
                 final = self.folder / "final.png"
-                print(f"done: {self._done} steps in {self.seconds / 60:.1f} minutes; see {final}", flush=True)
+                print(f"done: {steps} in {self.seconds / 60:.1f} minutes; see {final}", flush=True)
         finally:
             for number, handler in self._old_handlers.items():  # last, so that no signal cuts the saving short
                 signal.signal(number, handler)

@@ -63,6 +63,16 @@ class Alphabet:
         indices = {character: index for index, character in enumerate(self.characters)}
         return np.array([indices.get(character, self.unknown) for character in text], np.int32)
 
+    def encode_any(self, text: str, name: str) -> np.ndarray:
+        """Return the indices of `start` and of the characters of `text`, int32 (1 + len(text),).
+
+        Characters that the alphabet lacks are replaced with UNKNOWN; one line says how many. name: of the text.
+        """
+        if missing := self.missing(text):
+            count = sum(map(text.count, missing))
+            print(f"{name}: {count:,} of {len(text):,} characters are read as unknown: {quoted(missing)}", flush=True)
+        return self.encode(self.start + text, map_unknown=True)
+
     def decode(self, indices) -> str:
         """Return the text whose characters have these indices."""
         return "".join(self.characters[index] for index in indices)

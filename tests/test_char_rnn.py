@@ -279,6 +279,10 @@ def test_scoring(trained, capsys):
         nats -= float(tf.nn.log_softmax(logits)[0, alphabet.encode(after)[0]])
     bits = nats / math.log(2)
     assert f"score.txt under {trained}: {bits / 10:.4f} bits per character, {nats / 10:.4f} nats" in printed
+    assert "unknown" not in printed
+    Path("foreign.txt").write_text("der Spaß ß\n")
+    char_rnn.main(["--score", "foreign.txt"])
+    assert "foreign.txt: 4 of 11 characters are read as unknown: 'S', 'p', 'ß'\n" in capsys.readouterr().out
 
 
 # Runs
@@ -562,7 +566,6 @@ def test_bad_settings(flags, words, refusal_of, corpus):
         (("--sample", "5", "--name", "other"), "leave it out, or name another run with --run"),
         (("--sample", "5", "--run", "nowhere"), "nowhere is not a run"),
         (("--score", "nowhere.txt"), "nowhere.txt: there is no such file"),
-        (("--score", "other.txt"), "the network does not know 'ß'"),
         (("--resume", "latest", "--cell", "gru"), "--cell gru (the run has lstm)"),
         (("--resume", "latest", "--sample", "5"), "to use a trained run, name it with --run"),
     ],

@@ -10,10 +10,7 @@ resumes where it stopped; a file appears only when it is complete and checked.
 """
 
 import dataclasses
-import os
 import sys
-import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,32 +52,6 @@ def list_networks() -> None:
         print(f"{name:<12} {network.size / 1e6:>5.1f}  {network.path.name} ({state})")
 
 
-def find(source: str, network: PublishedNetwork) -> str | Path:
-    """Return the address or the file that `--from` means; without it, the address where the file is published."""
-    if not source:
-        return f"{PUBLISHED}/{network.address}"
-    scheme, mark, _ = source.partition("://")
-    if scheme.lower() in ("https", "http") and mark:
-        is_file = source.partition("?")[0].lower().endswith(".h5")
-        return source if is_file else f"{source.rstrip('/')}/{network.path.name}"
-    if scheme.lower() == "file" and mark:
-        source = urllib.request.url2pathname(urllib.parse.urlsplit(source).path)
-    elif mark:
-        raise UserError(f"--from {source}: give an address that begins with https://, a file, or a folder")
-    place = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for unknown users
-    if not (files.exists(place) and place.is_dir()):
-        return place
-    found = downloads.find(place, network.digest, network.size) or next(place.rglob(network.path.name), None)
-    if not found:
-        raise UserError(f"--from {source}: no file in this folder is {described(network)}, whatever its name")
-    return found
-
-
-def described(network: PublishedNetwork) -> str:
-    """Return name, size and digest of a network's file, by which it can be recognised."""
-    return f"{network.path.name} ({network.size:,} bytes{f', MD5 {network.md5}' if network.md5 else ''})"
-
-
 def obtain(network: PublishedNetwork, source: str, force: bool) -> None:
     """Put a network's file into Keras's cache, unless it is there.
 
@@ -92,7 +63,7 @@ def obtain(network: PublishedNetwork, source: str, force: bool) -> None:
             raise UserError(f"{path} is not the published file ({fault}); replace it with --force")
         print("already fetched")
         return
-    place = find(source, network)
+    place = network.found_at(source) if source else f"{PUBLISHED}/{network.address}"
     if isinstance(place, Path):
         downloads.copy(place, path, network.digest)
         return
@@ -100,7 +71,7 @@ def obtain(network: PublishedNetwork, source: str, force: bool) -> None:
         downloads.fetch(place, path, network.digest, DOWNLOAD_SECONDS, network.size)
     except UserError as error:
         raise UserError(
-            f"{error}; fetch {described(network)} on another machine and put it into {path.parent}, or name it with "
+            f"{error}; fetch {network.description} on another machine and put it into {path.parent}, or name it with "
             "--from; until then, deep_dream.py dreams with its bundled network"
         ) from None
     except KeyboardInterrupt:

@@ -1,9 +1,13 @@
 """The trained networks that keras.applications publishes: the addresses, sizes and digests of their files."""
 
 import dataclasses
+import os
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
-from common import downloads
+from common import downloads, files
+from common.errors import UserError
 
 KERNELS = "weights_tf_dim_ordering_tf_kernels"
 NO_TOP = f"{KERNELS}_notop.h5"
@@ -30,6 +34,32 @@ class PublishedNetwork:
     def digest(self) -> str | int:
         """What the file is checked against: its MD5, or its size if no MD5 is known."""
         return self.md5 or self.size
+
+    @property
+    def description(self) -> str:
+        """Name, size and MD5 of the file, by which a person can recognise it."""
+        return f"{self.path.name} ({self.size:,} bytes{f', MD5 {self.md5}' if self.md5 else ''})"
+
+    def found_at(self, source: str) -> str | Path:
+        """Return the address or the file that `source` means: an address of the file or of a mirror, a file, a folder.
+
+        A folder is searched for the file, whatever its name. Raises UserError if the folder lacks it.
+        """
+        scheme, mark, _ = source.lower().partition("://")
+        if mark and scheme in ("https", "http"):
+            is_file = source.partition("?")[0].lower().endswith(".h5")
+            return source if is_file else f"{source.rstrip('/')}/{self.path.name}"
+        if mark and scheme == "file":
+            source = urllib.request.url2pathname(urllib.parse.urlsplit(source).path)
+        elif mark:
+            raise UserError(f"--from {source}: give an address that begins with https://, a file, or a folder")
+        place = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for unknown users
+        if not (files.exists(place) and place.is_dir()):
+            return place
+        found = downloads.find(place, self.digest, self.size) or next(place.rglob(self.path.name), None)
+        if not found:
+            raise UserError(f"--from {source}: no file in this folder is {self.description}, whatever its name")
+        return found
 
 
 # As in Keras 3.15. The sizes are those that Keras shows while it downloads the files.

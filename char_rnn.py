@@ -60,7 +60,7 @@ class Config(cli.CommonConfig):
     """Write the answers of --train arithmetic from their last digit to their first."""
     cell: Literal["lstm", "gru"] = "lstm"
     """Recurrent cell: long short-term memory or gated recurrent unit."""
-    layers: flags.Positive = 2
+    layers: Annotated[flags.Positive, flags.AtMost(100)] = 2
     """Recurrent layers, each reading the outputs of the one before."""
     width: flags.Positive = 256
     """Units of each layer; char-rnn's 128."""

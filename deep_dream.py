@@ -58,7 +58,7 @@ class Config:
     """Dream on every picture in this folder, such as the frames of a video, sorted by name."""
     blend: Annotated[float, flags.Between(0.0, 0.95), flags.Needs("input_folder")] = 0.0
     """How much of the previous picture's dream to mix into the next picture of --input_folder."""
-    zoom: flags.Count = 0
+    zoom: Annotated[flags.Count, flags.AtMost(100_000)] = 0
     """Frames of a zoom into the dream: each continues the enlarged centre of the one before; 0 for no zoom."""
     zoom_factor: Annotated[float, flags.Between(1.001, 2.0), flags.Needs("zoom")] = 1.04
     """Enlargement from one frame of --zoom to the next; the notebook's is about 1.05."""
@@ -78,7 +78,7 @@ class Config:
     """Steps of gradient ascent per octave; the notebook's 10."""
     step_size: Annotated[float, flags.Between(1e-5, 1.0)] = 0.015
     """Root mean square change of the pixels, in [-1, 1], per step; the notebook's mean absolute one is 0.012."""
-    octaves: flags.Positive = 5
+    octaves: Annotated[flags.Positive, flags.AtMost(100)] = 5
     """Number of sizes at which to dream, the last being full size; the notebook's 4."""
     octave_scale: Annotated[float, flags.Between(1.05, 4.0)] = 1.4
     """Ratio of each octave's size to the one before."""

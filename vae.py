@@ -65,7 +65,7 @@ class Config(cli.PictureConfig):
     """How grey pixels become black or white: sampled anew at each step, sampled once, or thresholded at 0.5."""
     bound: Annotated[Literal["elbo", "iwae"], flags.TrainingOnly, flags.Needs("importance_samples")] = "elbo"
     """The objective: the paper's lower bound, or the importance-weighted one (Burda et al. 2016)."""
-    importance_samples: Annotated[flags.Positive, flags.TrainingOnly] = 1
+    importance_samples: Annotated[flags.Positive, flags.AtMost(10_000), flags.TrainingOnly] = 1
     """Samples of the latents per image in training."""
     beta: Annotated[float, flags.Between(0.0, 1000.0)] = 1.0
     """Weight of the KL divergence (Higgins et al. 2017); the paper's is 1. Below 1 the objective is no lower bound."""

@@ -5,6 +5,7 @@ TensorFlow. It holds every variable of each saved object as `<name>/<position>`:
 state, and the random state of layers such as Dropout, which tf.train.Checkpoint leaves out.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -40,10 +41,11 @@ def save(folder: Path, step: int, saved: dict, needed: int = -1, **arrays: np.nd
             old.unlink(missing_ok=True)
 
 
-def restore(folder: Path, saved: dict) -> dict[str, np.ndarray] | None:
+def restore(folder: Path, saved: dict, check: Callable | None = None) -> dict[str, np.ndarray] | None:
     """Set the variables of `saved` from the newest checkpoint that is undamaged.
 
     A checkpoint may hold more objects than `saved` names.
+    check: raises ValueError if the arrays of a checkpoint cannot be what was saved, which then counts as damage.
     Returns the further arrays that were saved; None, and changes nothing, if there is no checkpoint.
     Raises UserError if all checkpoints are damaged, or if the checkpoint was made for another network.
     """
@@ -51,6 +53,8 @@ def restore(folder: Path, saved: dict) -> dict[str, np.ndarray] | None:
     for path in paths:
         try:
             contents = read_npz(path)
+            if check:
+                check(contents)
         except ValueError as error:
             print(f"{path} is damaged ({error}); trying the one before", flush=True)
             continue
@@ -59,6 +63,20 @@ def restore(folder: Path, saved: dict) -> dict[str, np.ndarray] | None:
     if paths:
         raise UserError(f"every checkpoint in {folder} is damaged; start a new run")
     return None
+
+
+def check_run(contents: dict[str, np.ndarray]) -> None:
+    """Raise ValueError unless the arrays of a training run's checkpoint include a possible step, time and losses."""
+    step, seconds, losses, pending = (contents.get(it) for it in ("step/000", "seconds", "losses", "pending"))
+    for name, array in (("step/000", step), ("seconds", seconds)):
+        if array is None or array.shape != () or array.dtype.kind not in "iuf":
+            raise ValueError(f"it has no number {name.split('/')[0]}")
+        if not 0 <= array < np.inf:
+            raise ValueError(f"its {name.split('/')[0]} is {array}")
+    if losses is None or pending is None or losses.ndim != 1 or pending.dtype.kind != "f":
+        raise ValueError("it lacks the losses since the last row of metrics.csv")
+    if pending.size and pending.shape[1:] != losses.shape:
+        raise ValueError(f"it has losses of shape {pending.shape}")
 
 
 def save_model(path: Path, model: keras.Model) -> None:

@@ -36,7 +36,7 @@ class CommonConfig:
     """Runs are written to <output_dir>/<script>/<name>."""
     name: Annotated[str, flags.TrainingOnly] = ""
     """The run's name; a time stamp if empty."""
-    minutes: Annotated[float, flags.AtLeast(0), flags.TrainingOnly] = 0.0
+    minutes: Annotated[float, flags.AtLeast(0), flags.AtMost(10**7), flags.TrainingOnly] = 0.0
     """Stop after this many minutes of training; with --epochs too, whichever comes first. 0 for no limit."""
     sample_every: Annotated[flags.Positive, flags.TrainingOnly] = 200
     """Steps between two grids of samples."""

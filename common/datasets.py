@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from common import downloads, image_files, plain_pickle
+from common import downloads, image_files, memory, plain_pickle
 from common.errors import UserError
 from common.files import as_user_error, exists, read_npz
 
@@ -25,6 +25,7 @@ CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001
 CIFAR10_BYTES = 170_498_071
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+PATCHES = {"train": 6552, "test": 856}
 SUBSTITUTES = {  # a data set's name and file; the data that replace it if it is unavailable, and their description
     "mnist": ("MNIST", "mnist.npz", "digits", "scikit-learn's small digits"),
     "cifar10": ("CIFAR-10", "cifar-10-python.tar.gz", "patches", "patches of scikit-learn's two photographs"),
@@ -240,6 +241,7 @@ def _patches(split: str, image_size: int) -> Images:
     """Return squares cut from scikit-learn's two photographs at three scales; the right fifth is the test split."""
     from sklearn.datasets import load_sample_images  # imported here because it takes a second
 
+    memory.check(3 * PATCHES[split] * image_size**2, "the patches")
     patches, labels = [], []
     for label, photograph in enumerate(load_sample_images().images):
         edge = photograph.shape[1] * 4 // 5

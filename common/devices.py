@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import cli
+from common import cli, memory
 from common.errors import UserError
 
 
@@ -83,6 +84,7 @@ def setup(config) -> Device:
     """
     if config.uses_trained_run:  # needs neither the devices nor the machines that trained it
         config = dataclasses.replace(config, strategy="one_device", jit="off")
+    memory.check_networks()
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         with contextlib.suppress(RuntimeError):  # too late once anything has been computed
@@ -128,7 +130,12 @@ def predict(network: Callable, inputs, size: int = 250) -> np.ndarray:
     starts = range(0, len(inputs), size)
     if len(starts) > 20:  # takes seconds, and is not within a training loop, which has its own progress bar
         starts = cli.progress(starts, "computing")
-    return np.concatenate([network(inputs[start : start + size], training=False) for start in starts])
+    outputs = []
+    for start in starts:
+        outputs.append(network(inputs[start : start + size], training=False))
+        if start == 0:  # twice: the parts, and all of them together
+            memory.check(2 * len(inputs) * math.prod(outputs[0].shape[1:]) * outputs[0].dtype.size, "the outputs")
+    return np.concatenate(outputs)
 
 
 def normal(shape: tuple[int, ...], seed: int, step, stream: int = 0) -> tf.Tensor:
@@ -187,6 +194,7 @@ def clip_by_global_norm(gradients: list, norm: float) -> list[tf.Tensor]:
 
 
 def _of_replica(draw: Callable, shape: tuple[int, ...], seed: int, step, stream: int) -> tf.Tensor:
+    memory.check(4 * math.prod(shape), f"random numbers of shape {shape}")
     context = tf.distribute.get_replica_context()
     seeds = tf.stack([seed, tf.cast(step, tf.int32)])
     if stream:

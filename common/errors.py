@@ -10,6 +10,8 @@ from pathlib import Path
 class UserError(Exception):
     """A mistake that the user can correct: reported in one line, with exit status 2 and no traceback."""
 
+    ag_pass_through = True  # TensorFlow adds no account of its call stack to the message
+
 
 def one_line_errors(main):
     """Decorate a script's `main`: a user's mistake ends it with one line and exit status 2."""

@@ -20,6 +20,13 @@ class AtLeast:
 
 
 @dataclasses.dataclass(frozen=True)
+class AtMost:
+    """The largest allowed value of a number."""
+
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Between:
     """The closed range of allowed values of a number."""
 
@@ -94,8 +101,10 @@ class EscapedText:
     may_be_file: bool = False
 
 
-Count = Annotated[int, AtLeast(0)]
-Positive = Annotated[int, AtLeast(1)]
+MOST = 10**9  # of anything that is counted: more than a machine holds, and no overflow in TensorFlow
+
+Count = Annotated[int, AtLeast(0), AtMost(MOST)]
+Positive = Annotated[int, AtLeast(1), AtMost(MOST)]
 Named = Annotated[str, NotEmpty]
 
 
@@ -124,6 +133,19 @@ def active_uses(config) -> list[UsesRun]:
     ]
 
 
+def has_type(value, hint) -> bool:
+    """Whether a value has the type `hint` of a setting; a whole number is a float, too, a bool is no number."""
+    if typing.get_origin(hint) is Literal:
+        return isinstance(value, str)
+    if typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
+        if not isinstance(value, tuple):
+            return False
+        kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
+        return len(kinds) == len(value) and all(map(has_type, value, kinds))
+    return type(value) is hint or (type(value), hint) == (int, float)
+
+
 def check_values(config, given: Sequence[str] = ()) -> None:
     """Raise UserError for the first value of `config` that is not among its choices or outside its bounds.
 
@@ -140,6 +162,8 @@ def check_values(config, given: Sequence[str] = ()) -> None:
         for marker in markers:
             if isinstance(marker, AtLeast) and not value >= marker.low:
                 raise UserError(f"--{field} {value}: must be at least {marker.low:g}")
+            if isinstance(marker, AtMost) and not value <= marker.high:
+                raise UserError(f"--{field} {value}: must be at most {marker.high:,}")
             if isinstance(marker, Between) and not marker.low <= value <= marker.high:
                 raise UserError(f"--{field} {value}: must lie between {marker.low:.10g} and {marker.high:.10g}")
 

@@ -1,13 +1,14 @@
 """The user's own pictures: found in a folder, checked, turned upright and brought to one size."""
 
 import concurrent.futures
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from common import folders, picture_formats, pixel_ranges
+from common import folders, memory, picture_formats, pixel_ranges
 from common.cli import progress
 from common.errors import UserError
 
@@ -91,6 +92,7 @@ def convert(images: np.ndarray, image_size: int, channels: int) -> np.ndarray:
     """Resize uint8 images (N, height, width, 1 or 3), and give them 1 or 3 channels unless `channels` is 0."""
     if images.shape[1:3] != (image_size, image_size):
         size = (image_size, image_size)
+        memory.check(images.nbytes / math.prod(images.shape[1:3]) * image_size**2, "the pictures")
         resized = np.empty((len(images), *size, images.shape[-1]), np.uint8)  # fails at once if memory is too small
         for image, target in zip(images, resized, strict=True):
             is_grey = image.shape[-1] == 1  # Pillow expects grey without an axis of channels
@@ -143,6 +145,7 @@ def _read_all(paths: list[Path], image_size: int) -> tuple[np.ndarray, list[str]
 
     Pictures of more than 8 bits are scaled alike if they have one format and type of pixels.
     """
+    memory.check(3 * len(paths) * image_size**2, "the pictures")
     images = np.empty((len(paths), image_size, image_size, 3), np.uint8)  # fails at once if memory is too small
     deep = {}  # the kinds and the values of the pictures of more than 8 bits, by number
 

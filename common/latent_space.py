@@ -5,9 +5,12 @@ from statistics import NormalDist
 
 import numpy as np
 
+from common import memory
+
 
 def draw(count: int, latent_dim: int, seed: int) -> np.ndarray:
     """Draw standard normal latents: float32 (count, latent_dim)."""
+    memory.check(4 * count * latent_dim, f"{count:,} times {latent_dim:,} latents")
     return np.random.default_rng(seed).standard_normal((count, latent_dim), np.float32)
 
 

@@ -1,6 +1,5 @@
 """Pixel ranges, and what is drawn: grids of images, GIFs, curves and charts."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -164,17 +163,15 @@ def save_gif_of_files(path: Path, sources: list[Path]) -> None:
     save_gif(path, frames, milliseconds=150, rest=2000)
 
 
-def save_curves(path: Path, tables: Sequence[Path]) -> None:
-    """Draw each loss in CSV files such as metrics.csv over the steps; without any, draw nothing."""
+def save_curves(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Draw each loss in rows of tables such as metrics.csv over the steps; without any, draw nothing."""
     from matplotlib.figure import Figure  # imported here because it takes a second, which delays the first grid
 
     curves = {}  # name: steps and values
-    for table in tables:
-        with table.open(newline="") as file:
-            for row in csv.DictReader(file):
-                for name in row.keys() - {"epoch", "step", "seconds"}:
-                    if not name.endswith(("_per_second", "_bits")):  # bits are nats in another unit
-                        curves.setdefault(name, []).append((int(row["step"]), float(row[name])))
+    for row in rows:
+        for name in row.keys() - {"epoch", "step", "seconds"}:
+            if not name.endswith(("_per_second", "_bits")):  # bits are nats in another unit
+                curves.setdefault(name, []).append((int(row["step"]), float(row[name])))
     if not curves:
         return
     figure = Figure(figsize=(8, 4), layout="constrained")

@@ -1,13 +1,11 @@
 """What a training run records in its folder: tables of losses, samples, texts, curves and TensorBoard events."""
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from common import checkpoints, files, pictures
+from common import checkpoints, files, pictures, tables
 from common.errors import UserError
 
 TABLES = ("metrics.csv", "validation.csv")
@@ -25,7 +23,7 @@ class RunLog:
         """Append `row` and `scalars` as one row to a table, and the scalars to TensorBoard's events."""
         path = self.folder / table
         with files.as_user_error(path), path.open("ab") as file:
-            file.write(_as_csv([{**row, **scalars}], header=file.tell() == 0))
+            file.write(tables.as_csv([{**row, **scalars}], header=file.tell() == 0))
         if self._board:
             with self._board.as_default(step=row["step"]):
                 for name, value in scalars.items():
@@ -33,7 +31,7 @@ class RunLog:
 
     def last_row(self, table: str) -> dict[str, float]:
         """Return the last row of a table; empty if there is none."""
-        rows = rows_until(self.folder / table)
+        rows = tables.read(self.folder / table, is_reported=False)
         return {name: float(value) for name, value in rows[-1].items()} if rows else {}
 
     def show(self, step: int, sheet: np.ndarray, text: str | None) -> None:
@@ -52,15 +50,15 @@ class RunLog:
         """Write samples.gif from the grids so far, and curves.png from the tables."""
         if grids := self._numbered("samples/step_*.png"):
             pictures.save_gif_of_files(self.folder / "samples.gif", grids)
-        tables = [self.folder / table for table in TABLES if (self.folder / table).exists()]
-        pictures.save_curves(self.folder / "curves.png", tables)
+        rows = [row for table in TABLES for row in tables.read(self.folder / table)]
+        pictures.save_curves(self.folder / "curves.png", rows)
 
     def go_back_to(self, step: int, rows: dict[str, list[dict]]) -> None:
         """Forget what was recorded after `step`; rows: what stays of each table."""
         for table, kept in rows.items():
             if (self.folder / table).exists():
                 with files.atomic_write(self.folder / table) as file:
-                    file.write(_as_csv(kept))
+                    file.write(tables.as_csv(kept))
         for path in self._numbered("samples/step_*.*") + self._numbered("best/step_*.npz"):
             if checkpoints.step_of(path) > step:
                 path.unlink()
@@ -121,35 +119,6 @@ class PendingLosses:
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Continue from the arrays of a checkpoint."""
         self._steps = [dict(zip(arrays["losses"], values, strict=True)) for values in arrays["pending"]]
-
-
-def rows_until(path: Path, step: float = np.inf) -> list[dict]:
-    """Return the rows of a table up to a step, without one that a killed process left unfinished.
-
-    Raises UserError if the table is damaged.
-    """
-    if not path.exists():
-        return []
-    text = path.read_text()
-    try:
-        rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        rows = [row for row in rows if int(row["step"]) <= step]
-        for row in rows:
-            list(map(float, row.values()))  # whoever reads the rows may rely on numbers in all cells
-        return rows
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UserError(f"{path} is damaged ({error}); move it away to continue without it") from None
-
-
-def _as_csv(rows: list[dict], header: bool = True) -> bytes:
-    if not rows:
-        return b""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def check_tensorboard() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, Progress, TextColumn
 
-from common import checkpoints, files, pictures, run_folder, run_log
+from common import checkpoints, files, pictures, run_folder, run_log, tables
 from common.devices import Device
 from common.errors import UserError
 from common.run_schedule import Schedule, epochs_of
@@ -249,14 +249,14 @@ class Run:
 
     def _restore(self) -> None:
         """Return to the state of the newest checkpoint, of the networks and of the folder."""
-        kept = checkpoints.restore(self.folder / "checkpoints", self._saved)
+        kept = checkpoints.restore(self.folder / "checkpoints", self._saved, checkpoints.check_run)
         if kept:
             self.seconds, self._saved_step = float(kept["seconds"]), self._done
             self._losses.restore(kept)
         # A validation that precedes the next step is repeated, so its row is dropped.
         validated = self._done - 1 if self.show_is_due else self._done
         rows = {
-            table: run_log.rows_until(self.folder / table, step)
+            table: tables.read(self.folder / table, step)
             for table, step in (("metrics.csv", self._done), ("validation.csv", validated))
         }
         self._open(self.folder)  # only now that no error can prevent the run from continuing

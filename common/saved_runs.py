@@ -2,17 +2,23 @@
 
 import dataclasses
 import json
+import typing
 from pathlib import Path
 
 import numpy as np
 
-from common import checkpoints, cli, files, flags
+from common import checkpoints, cli, files, flags, memory
 from common.errors import UserError
 
 # The type of each entry that config.json must have, by its path in the file.
 FORM = {("script",): str, ("settings",): dict, ("data", "name"): str, ("data", "digest"): str}
 PICTURES_FORM = {("data", "pictures"): int, ("data", "channels"): int, ("data", "class_names"): list}
 TEXT_FORM = {("data", "characters"): int, ("data", "alphabet"): str}
+ALLOWED = {
+    "channels": lambda channels: channels in (1, 3),
+    "class_names": lambda names: all(isinstance(name, str) for name in names),
+    "alphabet": lambda alphabet: 0 < len(alphabet) == len(set(alphabet)),
+}
 
 
 def configure(config_class: type, argv: list[str] | None, description: str):
@@ -39,7 +45,9 @@ def configure(config_class: type, argv: list[str] | None, description: str):
 
 
 def read_config(config_class: type, folder: Path):
-    """Return the config of a run; settings that only an earlier version had are ignored, which one line reports.
+    """Return the config of a run; one line names the settings that only an earlier version had, which are ignored.
+
+    Another names those that its config.json lacks: today's defaults replace them.
 
     Raises UserError if it is damaged, or belongs to another script.
     """
@@ -47,16 +55,22 @@ def read_config(config_class: type, folder: Path):
     script, settings = description["script"], description["settings"]
     if script != cli.script_name(config_class):
         raise UserError(f"{folder} is a run of {script}.py, not of {cli.script_name(config_class)}.py")
-    known = {field.name: field.default for field in dataclasses.fields(config_class)}
+    known, path = typing.get_type_hints(config_class), folder / "config.json"
     if gone := sorted(settings.keys() - known.keys()):
         print(f"{folder} was made by another version; ignoring its --{', --'.join(gone)}", flush=True)
     settings = {name: tuple(it) if isinstance(it, list) else it for name, it in settings.items() if name in known}
     for field, value in settings.items():
-        if type(value) is not type(known[field]) and (type(value), type(known[field])) != (int, float):
-            raise UserError(f"{folder / 'config.json'} is damaged: settings.{field} is {value!r:.40}")
+        if not flags.has_type(value, known[field]):
+            raise UserError(f"{path} is damaged: settings.{field} is {value!r:.40}")
     kept = settings.keys() - flags.fields_with(config_class, flags.PerCommand)
     saved = config_class(**{name: settings[name] for name in kept})
-    flags.check_values(saved)
+    try:
+        flags.check_values(saved)
+    except UserError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    of_run = known.keys() - flags.fields_with(config_class, flags.PerCommand, flags.UsesRun, flags.Changeable)
+    if lacking := [flags.as_typed(name, getattr(saved, name)) for name in sorted(of_run - settings.keys())]:
+        print(f"{path} lacks settings; continuing with today's defaults: {', '.join(lacking)}", flush=True)
     return saved
 
 
@@ -85,7 +99,8 @@ class SavedRun:
 
         Raises UserError if there is no checkpoint.
         """
-        if checkpoints.restore(self.folder / folder, saved) is None:
+        check = checkpoints.check_run if folder == "checkpoints" else None
+        if checkpoints.restore(self.folder / folder, saved, check) is None:
             raise UserError(f"{self.folder} has no checkpoint yet; train it with --resume {self.folder}")
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
@@ -120,6 +135,7 @@ class SavedRun:
         """
         known = self.class_names if getattr(config, "conditional", False) else ()
         label = getattr(config, "label", "")
+        memory.check(8 * count, f"{count:,} samples")
         if not label:
             return np.resize(np.arange(max(len(known), 1)), count)
         if label not in known:
@@ -140,7 +156,7 @@ def _description(folder: Path) -> dict:
     """Return the contents of config.json. Raises UserError unless it has the form in which a run writes it."""
     path = folder / "config.json"
     try:
-        description = json.loads(path.read_text())
+        description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     data = description.get("data") if isinstance(description, dict) else None
@@ -149,7 +165,7 @@ def _description(folder: Path) -> dict:
         value = description
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
-        if not isinstance(value, kind):
+        if type(value) is not kind or not ALLOWED.get(keys[-1], lambda it: True)(value):
             raise UserError(f"{path} is damaged: {'.'.join(keys)} is {value!r:.40}")
     return description
 

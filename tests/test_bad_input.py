@@ -21,7 +21,7 @@ import pytest
 import tiny_script
 from conftest import STEPS
 
-from common import files, run_folder, saved_runs
+from common import files, run_folder, saved_runs, tables
 from common.errors import UserError
 
 
@@ -207,13 +207,40 @@ def test_a_damaged_config(refused, tiny_run, text):
         ("conditional", 1),
         ("data", []),
         ("latent_dim", 0),
+        ("latent_dim", 1e30),
+        ("latent_dim", 10**30),
         ("precision", "float8"),
+        ("precision", ["auto"]),
+        ("learning_rate", True),
+        ("learning_rate", 10**400),
     ],
 )
 def test_a_damaged_setting(refused, tiny_run, field, value):
     change_config(tiny_run, lambda description: description["settings"].update({field: value}))
     refused(field, "--resume", tiny_run)
     refused(field, "--sample", 4)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("channels", -1), ("channels", 2), ("channels", True), ("class_names", [1, 2]), ("class_names", [["a"]])],
+)
+def test_damaged_facts_about_the_data(refused, tiny_run, entry, value):
+    change_config(tiny_run, lambda description: description["data"].update({entry: value}))
+    for flags in (["--resume", tiny_run], ["--sample", 4]):
+        refused(f"config.json is damaged: data.{entry} is {value}", *flags)
+
+
+def test_a_setting_that_the_config_lacks_is_named_with_the_default_that_replaces_it(tiny_run, capsys):
+    def change(description):
+        for name in ("latent_dim", "conditional", "output_dir", "interpolate"):  # the last two may always change
+            del description["settings"][name]
+
+    change_config(tiny_run, change)
+    tiny_script.main(["--sample", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    line = "config.json lacks settings; continuing with today's defaults: --no_conditional, --latent_dim 32"
+    assert lines.count(f"{tiny_run}/{line}") == 1
 
 
 def checkpoints_of(folder):
@@ -241,6 +268,28 @@ def test_a_run_with_a_truncated_checkpoint_resumes_from_the_one_before_and_ends_
     assert older.exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"seconds": None}, "it has no number seconds"),
+        ({"seconds": np.array("soon")}, "it has no number seconds"),
+        ({"seconds": np.array(np.nan)}, "its seconds is nan"),
+        ({"step/000": np.array(-5)}, "its step is -5"),
+        ({"pending": None}, "it lacks the losses"),
+        ({"pending": np.zeros((3, 7), np.float32)}, "it has losses of shape (3, 7)"),
+    ],
+)
+@pytest.mark.parametrize("command", [["--resume", "latest"], ["--sample", "3"]])
+def test_a_checkpoint_with_impossible_contents_is_replaced_by_the_one_before(tiny_run, capsys, change, reason, command):
+    newest = checkpoints_of(tiny_run)[-1]
+    arrays = {name: array for name, array in (files.read_npz(newest) | change).items() if array is not None}
+    np.savez(newest, **arrays)
+    tiny_script.main(command)
+    printed = capsys.readouterr().out
+    assert f"{newest} is damaged ({reason}" in printed
+    assert "resumed after 90 steps" in printed or "--sample" in command
+
+
 def test_every_checkpoint_damaged(refused, tiny_run):
     for path in checkpoints_of(tiny_run):
         path.write_bytes(path.read_bytes()[:1000])
@@ -261,12 +310,32 @@ def test_a_file_managers_copy_of_a_grid_is_left_alone(tiny_run):
     assert copy.exists()
 
 
-@pytest.mark.parametrize("text", ["step\nx\n", "step,loss\n50,x\n", "step,loss\n50\n", "step,loss\n50,1,2\n"])
-def test_a_damaged_table(refused, tiny_run, text):
-    for table in ("metrics.csv", "validation.csv"):
-        (tiny_run / table).write_text(text)
-        refused(f"{tiny_run / table} is damaged", "--resume", "latest")
-        (tiny_run / table).unlink()
+@pytest.mark.parametrize(
+    "row", [b"2,100,\xff\xfe", b"2,100", b"2,100,1,2", b"2,100,abc", b"\0", b"2,-100,1", b"2,1e2,1", b'"', b"2,,1"]
+)
+def test_of_a_damaged_table_the_rows_before_the_damage_are_kept(row, capsys):
+    path = Path("metrics.csv")
+    path.write_bytes(b"epoch,step,loss\n1,50,0.5\n" + row + b"\n3,150,0.3\n")
+    assert tables.read(path) == [{"epoch": "1", "step": "50", "loss": "0.5"}]
+    line = 4 if row == b'"' else 3  # an open quote takes what follows
+    assert capsys.readouterr().out == f"{path} is damaged from line {line} on; keeping the 1 rows before it\n"
+
+
+@pytest.mark.parametrize("header", [b"a,b", b"step,step", b"\xff", b""])
+def test_of_a_table_with_a_damaged_header_nothing_is_kept(header, capsys):
+    Path("metrics.csv").write_bytes(header + b"\n50,0.5\n")
+    assert tables.read(Path("metrics.csv")) == []
+    assert capsys.readouterr().out == "metrics.csv is damaged from line 1 on; no row of it is kept\n"
+
+
+def test_a_run_with_a_damaged_table_is_resumed_and_drawn(tiny_run, capsys):
+    table = tiny_run / "metrics.csv"
+    whole = table.read_bytes()
+    table.write_bytes(whole + b"1,60,\xff\n" + b"9" * 200_000 + b"\n")
+    tiny_script.main(["--resume", "latest", "--epochs", "2"])
+    assert capsys.readouterr().out.count(f"{table} is damaged from line 3 on; keeping the 1 rows before it\n") == 1
+    assert table.read_bytes().startswith(whole)
+    assert len(tables.read(table)) == 3
 
 
 # Folders that cannot be written

@@ -324,15 +324,15 @@ def test_a_gif_of_many_files_has_the_first_and_the_last():
 @pytest.mark.parametrize("kind", ["png", "gif", "curves"])
 def test_a_picture_that_cannot_be_written_is_a_user_error_and_leaves_nothing(limited_file_size, kind):
     noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
-    Path("metrics.csv").write_text("epoch,step,seconds,images_per_second,loss\n1,50,1,1,0.5\n1,100,2,1,0.4\n")
+    rows = [{"step": "50", "loss": "0.5"}, {"step": "100", "loss": "0.4"}]
     write = {
         "png": lambda path: pictures.save_png(path, noise),
         "gif": lambda path: pictures.save_gif(path, [noise, noise[::-1]]),
-        "curves": lambda path: pictures.save_curves(path, [Path("metrics.csv")]),
+        "curves": lambda path: pictures.save_curves(path, rows),
     }
     with limited_file_size(2000), pytest.raises(UserError, match="cannot write picture: file too large"):
         write[kind](Path("picture"))
-    assert names() == ["metrics.csv"]
+    assert names() == []
 
 
 def test_letters_of_other_scripts_are_drawn():
@@ -342,6 +342,10 @@ def test_letters_of_other_scripts_are_drawn():
 
 
 def test_curves_of_no_rows_are_not_drawn():
-    Path("metrics.csv").write_text("epoch,step,seconds,images_per_second,loss\n")
-    pictures.save_curves(Path("curves.png"), [Path("metrics.csv")])
-    assert names() == ["metrics.csv"]
+    pictures.save_curves(Path("curves.png"), [])
+    assert names() == []
+
+
+def test_curves_with_values_that_cannot_be_drawn():
+    pictures.save_curves(Path("curves.png"), [{"step": "1", "loss": "inf"}, {"step": "2", "loss": "9" * 400}])
+    assert names() == ["curves.png"]

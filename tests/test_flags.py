@@ -55,6 +55,8 @@ class Config(cli.CommonConfig):
         ("--smooth -1", "--smooth -1.0: must be at least 0"),
         ("--size 30 --kind denoising", "--size 30: must be a multiple of 4 for --kind denoising"),
         ("--size 0", "--size 0: must be at least 1"),
+        ("--size 1000000001", "--size 1000000001: must be at most 1,000,000,000"),
+        ("--minutes inf", "--minutes inf: must be at most 10,000,000"),
         ("--pair a.png", "--pair: takes 2 files, not 1"),
         ("--pair", "--pair: name at least one file"),
         ("--pair a.png b.png --pair c.png d.png", "--pair: give it once, with all files after it"),
@@ -185,12 +187,22 @@ def test_each_marker_suits_the_type_of_its_setting(script):
     hints = typing.get_type_hints(script.Config)
     for field, markers in flags.markers_of(script.Config).items():
         for marker in markers:
-            if isinstance(marker, flags.AtLeast | flags.Between | flags.MultipleOf):
+            if isinstance(marker, flags.AtLeast | flags.AtMost | flags.Between | flags.MultipleOf):
                 assert hints[field] in (int, float), field
             if isinstance(marker, flags.Exactly):
                 assert typing.get_origin(hints[field]) is tuple, field
             if isinstance(marker, flags.UsesRun):  # a set value must be distinguishable from none
                 assert not next(it for it in dataclasses.fields(script.Config) if it.name == field).default, field
+
+
+def test_each_number_has_a_lower_and_an_upper_bound(script):
+    hints = typing.get_type_hints(script.Config)
+    for field, markers in flags.markers_of(script.Config).items():
+        if hints[field] in (int, float):
+            low = [marker.low for marker in markers if isinstance(marker, flags.AtLeast | flags.Between)]
+            high = [marker.high for marker in markers if isinstance(marker, flags.AtMost | flags.Between)]
+            assert low and high, field
+            assert 0 <= min(low) <= min(high) < 2**31, field
 
 
 def test_the_defaults_are_allowed(script):

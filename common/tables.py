@@ -1,0 +1,46 @@
+"""The tables of a run, metrics.csv and validation.csv: whole rows of numbers below a header."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+
+def read(path: Path, last_step: float = np.inf, is_reported: bool = True) -> list[dict[str, str]]:
+    """Return the rows of a table up to a step; all their cells are numbers. Without the file there are none.
+
+    A row that a killed process left unfinished is dropped, and so is everything from the first damaged row on.
+    is_reported: print a line about such damage.
+    """
+    if not path.exists():
+        return []
+    text = path.read_bytes().decode(errors="surrogateescape")  # a number with such a character is no number
+    lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
+    rows = []
+    try:
+        header = next(lines, ["step"])
+        if "step" not in header or len(set(header)) < len(header):
+            raise ValueError
+        for cells in lines:
+            if int(dict(zip(header, cells, strict=True))["step"]) < 0:
+                raise ValueError
+            list(map(float, cells))
+            rows.append(dict(zip(header, cells, strict=True)))
+    except (ValueError, csv.Error):
+        if is_reported:
+            kept = f"keeping the {len(rows)} rows before it" if rows else "no row of it is kept"
+            print(f"{path} is damaged from line {max(lines.line_num, 1)} on; {kept}", flush=True)
+    return [row for row in rows if int(row["step"]) <= last_step]
+
+
+def as_csv(rows: list[dict], header: bool = True) -> bytes:
+    """Return rows as the bytes of a table, with or without its header."""
+    if not rows:
+        return b""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError
-from common.files import as_user_error, atomic_write, read_npz
+from common.files import as_user_error, atomic_write, part, read_npz
 
 KEPT = 2
 
@@ -81,7 +81,7 @@ def check_run(contents: dict[str, np.ndarray]) -> None:
 
 def save_model(path: Path, model: keras.Model) -> None:
     """Write a network as the file `path`, which ends in .keras, for any Keras program."""
-    temporary = path.with_name(f".{path.stem}.part.keras")  # Keras insists on the ending
+    temporary = part(path.with_suffix("")).with_suffix(".part.keras")  # Keras insists on the ending
     try:
         with as_user_error(path):
             model.save(temporary)

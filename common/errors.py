@@ -24,7 +24,7 @@ def one_line_errors(main):
         try:
             return main(argv)
         except UserError as error:
-            message = " ".join(str(error).splitlines())
+            message = "".join(it if it.isprintable() else repr(it)[1:-1] for it in " ".join(str(error).splitlines()))
         except BrokenPipeError:  # the reader, for example "| head", has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141) from None  # the shell's status for SIGPIPE

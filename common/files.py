@@ -1,12 +1,17 @@
 """Files that appear whole or not at all, and folders into which one process at a time writes."""
 
 import contextlib
+import errno
 import io
 import itertools
 import json
 import os
+import platform
+import re
+import shutil
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +27,8 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCK = ".lock"  # the file whose lock stands for its folder
+PART = re.compile(r"\.([0-9a-f]{8})-(\d{1,10})\.part(?:\.keras)?$")  # in names: machine and process that write it
+A_DAY = 24 * 3600.0  # seconds
 
 
 @contextlib.contextmanager
@@ -30,17 +37,67 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     Raises UserError if it cannot be written, on a full disk for example; an earlier file at `path` then remains.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = part(path)
     with as_user_error(path):
         try:
             with temporary.open("wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())  # the rename must not reach the disk before the contents
+                _to_disk(file)
             temporary.replace(path)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def part(path: Path) -> Path:
+    """Return the path at which this process collects what is to be moved to `path`; `remove_abandoned` knows it."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.part")
+
+
+def remove_abandoned(folder: Path, pattern: str = "**/.*.part*") -> None:
+    """Delete the parts (files, or folders) that killed processes left in `folder`; those of living ones stay.
+
+    A process on another machine counts as living until its part is a day old.
+    """
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):  # already gone, or on a disk that cannot be written
+            if not _is_abandoned(path):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    machine, process = PART.search(path.name).groups() if PART.search(path.name) else ("", "")
+    if not fcntl or machine != _machine():  # Windows has no signal that changes nothing
+        return time.time() - path.stat().st_mtime > A_DAY
+    if int(process) == os.getpid():  # of an earlier process with this number, as in containers: this one has none yet
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        return False
+    return False
+
+
+def _machine() -> str:
+    """Return a short name of this machine: others, which may use the same folder, have other processes."""
+    return f"{zlib.crc32(platform.node().encode(errors='replace')):08x}"
+
+
+def _to_disk(file: BinaryIO) -> None:
+    """Wait until a file's contents are on the disk: its renaming must not reach the disk before them."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+            raise
+        # Otherwise the file system has no such operation, as some that stand for network storage.
 
 
 def partial(path: Path) -> Path:
@@ -79,7 +136,7 @@ def growing(path: Path, seconds: float, keep: bool) -> Iterator[BinaryIO]:
 def put_in_place(file: BinaryIO, path: Path) -> None:
     """Move the `file` that `growing` opened to `path`, in one step."""
     file.flush()
-    os.fsync(file.fileno())  # the rename must not reach the disk before the contents
+    _to_disk(file)
     if not fcntl:
         file.close()  # Windows renames no open file; elsewhere it is locked for as long as it is open
     partial(path).replace(path)
@@ -150,6 +207,14 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # NumPy, zipfile and zlib raise about ten different ones
         raise ValueError(str(error) or type(error).__name__) from None
+
+
+def map_array(path: Path, dtype) -> np.ndarray:
+    """Return the numbers in a file as an array (N,) that is read where it is used; read it whole if that is refused."""
+    try:
+        return np.memmap(path, dtype, "r")
+    except OSError:  # some file systems that stand for network storage
+        return np.fromfile(path, dtype)
 
 
 def lock(folder: Path) -> BinaryIO:

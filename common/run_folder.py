@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,32 +29,65 @@ def create(config, fill: Callable[[Path], None], is_chief: bool = True) -> tuple
     Returns the folder and its lock, an open file. Raises UserError if the folder exists or cannot be written.
     """
     parent = Path(config.output_dir if is_chief else tempfile.mkdtemp()) / cli.script_name(type(config))
-    folder = parent / (config.name or _unused_time_stamp(parent))
-    taken = f"{folder} exists; continue it with --resume {folder}, or choose another --name"
-    if folder.parent != parent or folder.name.startswith(".") or folder.name == "latest":
-        raise UserError(f"--name {config.name}: must be a plain file name other than 'latest'")
-    with files.as_user_error(parent):
-        if folder.exists():
-            raise UserError(taken)
-        parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
+    if config.name and (not re.fullmatch(r"[\w-][\w.-]*", config.name) or config.name == "latest"):
+        allowed = "letters, digits, '.', '_' and '-', no '.' at its start, and not be 'latest'"
+        raise UserError(f"--name {config.name}: must be a plain file name of {allowed}")
+    for name in [config.name] if config.name else _time_stamps():
+        folder = parent / name
+        with files.as_user_error(folder):
+            is_new = not folder.exists()
+        if is_new and (lock := _create(folder, fill)):
+            _link_latest(folder)
+            return folder, lock
+    raise UserError(f"{folder} exists; continue it with --resume {folder}, or choose another --name")
+
+
+def _create(folder: Path, fill: Callable[[Path], None]) -> BinaryIO | None:
+    """Create and fill a folder, and return its lock; None if another process has created it in the meantime.
+
+    It is filled under another name and then renamed; where folders cannot be renamed, as on some network shares, it is
+    filled at its place.
+    """
+    with files.as_user_error(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        files.remove_abandoned(folder.parent, ".*.part")
+        partial = files.part(folder)
+        partial.mkdir()
+    with _locked_until_failure(partial) as lock:
+        with files.as_user_error(folder):
+            fill(partial)
+        with contextlib.suppress(OSError):
+            partial.rename(folder)
+            return lock
+    _discard(partial, lock)
+    try:
+        with files.as_user_error(folder):
+            folder.mkdir()
+    except UserError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            return None
+        raise
+    with _locked_until_failure(folder) as lock, files.as_user_error(folder):
+        fill(folder)
+    return lock
+
+
+@contextlib.contextmanager
+def _locked_until_failure(folder: Path) -> Iterator[BinaryIO]:
+    """Lock a folder; if the block raises an error, delete the folder."""
     lock = None
     try:
-        lock = files.lock(partial)
-        with files.as_user_error(folder):
-            partial.chmod(0o755)
-            fill(partial)
-        try:
-            partial.rename(folder)
-        except OSError:
-            raise UserError(taken) from None
+        lock = files.lock(folder)
+        yield lock
     except BaseException:
-        if lock:
-            lock.close()
-        shutil.rmtree(partial, ignore_errors=True)
+        _discard(folder, lock)
         raise
-    _link_latest(folder)
-    return folder, lock
+
+
+def _discard(folder: Path, lock: BinaryIO | None) -> None:
+    if lock:
+        lock.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def reopen(folder: Path, check: Callable[[SavedRun], None]) -> BinaryIO:
@@ -63,8 +97,7 @@ def reopen(folder: Path, check: Callable[[SavedRun], None]) -> BinaryIO:
     """
     check(SavedRun(folder))
     lock = files.lock(folder)
-    for unfinished in folder.rglob(".*.part*"):
-        unfinished.unlink(missing_ok=True)
+    files.remove_abandoned(folder)
     return lock
 
 
@@ -126,11 +159,11 @@ def _check_digests(run: SavedRun, data: dict) -> None:
             raise UserError(f"{run.folder} was made with another {part}: its file has changed; start a new run")
 
 
-def _unused_time_stamp(parent: Path) -> str:
-    """Return the time as a folder name, numbered if another run started in the same second."""
+def _time_stamps() -> Iterator[str]:
+    """Yield the time as a folder name, then with numbers: other runs may have started in the same second."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    names = (f"{stamp}_{number}" if number > 1 else stamp for number in itertools.count(1))
-    return next(name for name in names if not (parent / name).exists())
+    yield stamp
+    yield from (f"{stamp}_{number}" for number in itertools.count(2))
 
 
 def _link_latest(folder: Path) -> None:

@@ -37,6 +37,7 @@ def configure(config_class: type, argv: list[str] | None, description: str):
     field = "run" if config.uses_trained_run else "resume"
     folder = _find(config_class, getattr(config, field), Path(config.output_dir))
     saved = read_config(config_class, folder)
+    files.remove_abandoned(folder)
     config = cli.parse(config_class, argv, description, defaults=saved)
     if different := flags.contradictions(config, saved):
         advice = "name another run with --run, or train one" if config.uses_trained_run else "start a new run"

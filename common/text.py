@@ -14,7 +14,7 @@ import numpy as np
 from common import text_files
 from common.cli import progress
 from common.errors import UserError
-from common.files import as_user_error, atomic_write
+from common.files import as_user_error, atomic_write, map_array
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for all characters that the alphabet lacks
 CODE_POINTS = 0x110000  # in Unicode
@@ -190,7 +190,7 @@ def load(paths: Sequence[str], encoding: str, min_count: int, folder: Path, alph
     print(f"data: {name}, {length:,} characters, {len(alphabet) - 1} different{read_as_unknown}", flush=True)
     if length < LITTLE_TEXT:
         print(f"the text is short: a network memorises fewer than {LITTLE_TEXT:,} characters", flush=True)
-    return Text(alphabet, np.memmap(path, dtype, "r"), name, digest.hexdigest(), sources, missing)
+    return Text(alphabet, map_array(path, dtype), name, digest.hexdigest(), sources, missing)
 
 
 def quoted(characters: str) -> str:

@@ -1,6 +1,7 @@
 """Runs that are trained once and then found by their names; and a run for each of several texts, for `--classify`."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def _config_of_each(config) -> dict[str, object]:
 
     The run is named after `config.name` and the text.
     """
-    names = [Path(path).stem for path in config.train]
+    names = [re.sub(r"[^\w.-]", "_", Path(path).stem) for path in config.train]  # what --name admits
     if len(names) < 2:
         raise UserError("--classify: needs two texts or more, --train a.txt b.txt …")
     if len(set(names)) < len(names):

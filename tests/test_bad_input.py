@@ -10,7 +10,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import types
 from datetime import datetime
 from pathlib import Path
@@ -355,8 +354,10 @@ def test_an_output_folder_without_permission(refused, tiny_flags):
 
 def test_names_that_exist_or_are_not_allowed(refused, tiny_run, tiny_flags):
     refused(f"{tiny_run} exists; continue it with --resume {tiny_run}", *tiny_flags, "--name", "tiny")
-    for name in ("latest", "a/b", "..", ".", ".hidden"):
-        refused(f"--name {name}: must be a plain file name", *tiny_flags, "--name", name)
+    for name in ("latest", "a/b", "..", ".", ".hidden", "a b", "a:b", "a\u202eb", "*"):
+        shown = name.replace("\u202e", "\\u202e")
+        refused(f"--name {shown}: must be a plain file name", *tiny_flags, "--name", name)
+    refused("--name a b\\x1b[1m: must be a plain file name of letters, digits", *tiny_flags, "--name", "a\nb\x1b[1m")
     refused("file name too long", *tiny_flags, "--name", "x" * 300)
 
 
@@ -450,21 +451,27 @@ def test_a_run_in_use_by_another_process_is_not_resumed(refused, tiny_run):
 
 
 def test_a_run_of_the_same_name_that_appears_at_the_last_moment_is_left_alone(refusal, tiny_flags, monkeypatch):
-    make, folder = tempfile.mkdtemp, Path("outputs/tiny_script/same")
+    part, folder = files.part, Path("outputs/tiny_script/same")
 
-    def lose_the_race(**options):
-        folder.mkdir()
+    def lose_the_race(path):
+        folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text("the winner's")
-        return make(**options)
+        return part(path)
 
-    monkeypatch.setattr(tempfile, "mkdtemp", lose_the_race)
+    monkeypatch.setattr(files, "part", lose_the_race)
     assert f"{folder} exists; continue it with" in refusal(*tiny_flags, "--name", "same")
     assert list(folder.parent.iterdir()) == [folder]
     assert [path.read_text() for path in folder.iterdir()] == ["the winner's"]
 
 
-def test_of_several_processes_with_the_same_name_one_wins():
+@pytest.mark.parametrize("name", ["same", ""])
+@pytest.mark.parametrize("renames_folders", [True, False])
+def test_of_several_processes_with_the_same_name_one_wins_and_without_a_name_all(name, renames_folders, monkeypatch):
     """They are forked and only make the folder: ready when all have started, they race for it."""
+    second = datetime(2026, 11, 22, 16, 19, 15)
+    monkeypatch.setattr(run_folder, "datetime", types.SimpleNamespace(now=lambda: second))
+    if not renames_folders:
+        monkeypatch.setattr(Path, "rename", refusing(errno.EACCES))
     children, starts = {}, []
     for _ in range(8):
         read_end, write_end = os.pipe()
@@ -474,7 +481,7 @@ def test_of_several_processes_with_the_same_name_one_wins():
             status = 1
             with contextlib.suppress(BaseException):
                 try:
-                    run_folder.create(tiny_script.Config(name="same"), lambda new: (new / "config.json").touch())
+                    run_folder.create(tiny_script.Config(name=name), lambda new: (new / "config.json").touch())
                     status = 0
                 except UserError as error:
                     status = 2 if "outputs/tiny_script/same exists" in str(error) else 3
@@ -486,6 +493,101 @@ def test_of_several_processes_with_the_same_name_one_wins():
     statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     for end in (*children.values(), *starts):
         os.close(end)
-    assert sorted(statuses) == [0, *[2] * 7]
-    assert sorted(path.name for path in Path("outputs/tiny_script").iterdir()) == ["latest", "same"]
-    assert (Path("outputs/tiny_script/same/config.json")).exists()
+    found = sorted(path.name for path in Path("outputs/tiny_script").iterdir())
+    stamps = ["2026-11-22_16-19-15", *(f"2026-11-22_16-19-15_{number}" for number in range(2, 9))]
+    assert sorted(statuses) == ([0, *[2] * 7] if name else [0] * 8)
+    assert found == (["latest", "same"] if name else [*stamps, "latest"])
+    assert all(Path("outputs/tiny_script", it, "config.json").exists() for it in found)
+
+
+# File systems that offer less than a disk
+
+
+def refusing(code):
+    def refuse(*arguments, **options):
+        raise OSError(code, os.strerror(code))
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "code"),
+    [
+        (Path, "rename", errno.EACCES),  # of folders; files are moved by Path.replace
+        (Path, "chmod", errno.EPERM),
+        (os, "fsync", errno.EINVAL),
+        (Path, "symlink_to", errno.EPERM),
+    ],
+)
+def test_what_a_file_system_refuses_is_done_in_another_way_or_passed_over(tiny_flags, monkeypatch, where, name, code):
+    monkeypatch.setattr(where, name, refusing(code))
+    tiny_script.main([*tiny_flags, "--name", "odd", "--sample_every", "1000"])
+    tiny_script.main(["--resume", "outputs/tiny_script/odd", "--epochs", "2"])
+    found = sorted(path.name for path in Path("outputs/tiny_script").iterdir())
+    assert found == (["odd"] if name == "symlink_to" else ["latest", "odd"])
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_disk_that_is_full_only_when_it_writes_is_not_passed_over(monkeypatch, code):
+    monkeypatch.setattr(os, "fsync", refusing(code))
+    with pytest.raises(UserError, match="cannot write file: "), files.atomic_write(Path("file")):
+        pass
+
+
+def test_numbers_that_cannot_be_mapped_are_read(monkeypatch):
+    np.arange(5, dtype=np.uint8).tofile("numbers")
+    assert isinstance(files.map_array(Path("numbers"), np.uint8), np.memmap)
+    monkeypatch.setattr(np, "memmap", refusing(errno.ENODEV))
+    assert files.map_array(Path("numbers"), np.uint8).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_permissions_are_those_of_the_umask(umask, tiny_flags):
+    before = os.umask(umask)
+    try:
+        folder, lock = run_folder.create(tiny_script.Config(), lambda new: (new / "samples").mkdir())
+        lock.close()
+        files.write_json(folder / "config.json", {})
+    finally:
+        os.umask(before)
+    for path in (folder, folder / "samples"):
+        assert path.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert (folder / "config.json").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+# What killed processes leave behind
+
+
+def part_of(process, path, machine=None):
+    return path.with_name(f".{path.name}.{machine or files._machine()}-{process}.part")
+
+
+@pytest.mark.parametrize("command", [["--resume", "latest"], ["--sample", "3"]])
+def test_the_parts_of_killed_processes_are_removed_by_the_next_command_those_of_living_ones_are_not(tiny_run, command):
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
+        pass
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    (tiny_run / "generated").mkdir()
+    target = tiny_run / "generated/samples.npz"
+    kept = [part_of(living.pid, target), part_of(dead.pid, target, "01234567")]
+    gone = [part_of(dead.pid, target), part_of(os.getpid(), target), part_of(1, target, "76543210")]
+    gone += [tiny_run / "checkpoints/.step_00000093.npz.1.part"]  # as earlier versions named them
+    gone += [part_of(dead.pid, tiny_run / "network").with_suffix(".part.keras")]
+    for path in (*kept, *gone):
+        path.touch()
+    for old in gone[2:4]:  # of another machine, or of an unknown process
+        os.utime(old, (0, 0))
+    tiny_script.main(command)
+    living.communicate(b"")
+    assert [path for path in kept if not path.exists()] == []
+    assert [path for path in gone if path.exists()] == []
+
+
+def test_a_folder_that_a_killed_process_had_begun_is_removed_by_the_next_run():
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
+        pass
+    begun = part_of(dead.pid, Path("outputs/tiny_script/begun"))
+    (begun / "samples").mkdir(parents=True)
+    _, lock = run_folder.create(tiny_script.Config(name="new"), lambda new: None)
+    lock.close()
+    assert sorted(path.name for path in begun.parent.iterdir()) == ["latest", "new"]

@@ -52,7 +52,7 @@ ASCENT_FRAMES = 32  # of ascent.gif, at most, besides the last
 class Config:
     """Settings of deep_dream.py; where ours differ, the help gives those of the source's notebook."""
 
-    image_path: flags.Named = ""
+    image_path: Annotated[flags.Named, flags.NamesData] = ""
     """The picture to dream on; empty for scikit-learn's photograph of a temple."""
     input_folder: Annotated[flags.Named, flags.Excludes("image_path", "zoom")] = ""
     """Dream on every picture in this folder, such as the frames of a video, sorted by name."""
@@ -62,9 +62,9 @@ class Config:
     """Frames of a zoom into the dream: each continues the enlarged centre of the one before; 0 for no zoom."""
     zoom_factor: Annotated[float, flags.Between(1.001, 2.0), flags.Needs("zoom")] = 1.04
     """Enlargement from one frame of --zoom to the next; the notebook's is about 1.05."""
-    guide: flags.Named = ""
+    guide: Annotated[flags.Named, flags.NamesData] = ""
     """Steer the dream towards the features of this picture."""
-    model: str = "auto"
+    model: Annotated[str, flags.NamesData] = "auto"
     """A network fetched by get_ckpt.py, "bundled", or a Keras file; auto: InceptionV3 if fetched, else bundled."""
     input_range: tuple[float, float] = (-1.0, 1.0)
     """Lowest and highest pixel value that the network of a Keras file was trained on."""
@@ -90,7 +90,7 @@ class Config:
     """Seed of the random shifts: the same seed gives the same picture."""
     resume: Annotated[flags.Named, flags.PerCommand] = ""
     """Continue an interrupted dream: its folder, or "latest". Finished frames are kept; a single picture restarts."""
-    output_dir: Annotated[str, flags.Changeable] = "outputs"
+    output_dir: Annotated[str, flags.IsPath, flags.Changeable] = "outputs"
     """Dreams are written to <output_dir>/deep_dream/<name>."""
     name: str = ""
     """The dream's name; a time stamp if empty."""

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from common import cli, downloads, files
+from common import cli, downloads, files, flags
 from common.errors import UserError
 from common.published_networks import NETWORKS, PublishedNetwork
 
@@ -32,7 +32,7 @@ class Config:
     """The network to fetch."""
     list: bool = False
     """List the networks, their sizes, and which have been fetched, instead of fetching one."""
-    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    from_: Annotated[str, flags.IsPath, tyro.conf.arg(name="from")] = ""
     """Where to get it instead: a file, a folder to search, or the address of a mirror's file or folder."""
     force: bool = False
     """Replace an existing file; without this flag, a correct one is kept and a wrong one is an error."""

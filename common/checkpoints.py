@@ -29,9 +29,8 @@ def save(folder: Path, step: int, saved: dict, needed: int = -1, **arrays: np.nd
     contents = {f"{name}/{index:03d}": value.numpy() for name, index, value in _variables(saved)}
     for name, array in contents.items():
         if not np.isfinite(array).all():
-            raise UserError(
-                f"{name.split('/')[0]} is not finite after step {step}; checkpoints before it are in {folder}"
-            )
+            what = f"{name.split('/')[0]} is not finite after step {step}"
+            raise UserError(f"{what}; {kept_in(folder)}; a smaller --learning_rate may help")
     with atomic_write(_path(folder, step)) as file:
         np.savez(file, **contents, **arrays)
     paths = _newest_first(folder)
@@ -39,6 +38,11 @@ def save(folder: Path, step: int, saved: dict, needed: int = -1, **arrays: np.nd
     for old in paths[KEPT:]:
         if old not in resumable:
             old.unlink(missing_ok=True)
+
+
+def kept_in(folder: Path) -> str:
+    """Return a clause that says whether there are checkpoints in a folder."""
+    return f"earlier checkpoints are kept in {folder}" if _newest_first(folder) else "there is no earlier checkpoint"
 
 
 def restore(folder: Path, saved: dict, check: Callable | None = None) -> dict[str, np.ndarray] | None:

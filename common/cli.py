@@ -32,7 +32,7 @@ class CommonConfig:
     """The trained run to use, for --sample and the like: its folder, or "latest"."""
     seed: Annotated[int, flags.Between(0, 2**31 - 1)] = 0
     """Start of all randomness: the same seed gives the same run and, with --sample, the same samples."""
-    output_dir: Annotated[str, flags.Changeable] = "outputs"
+    output_dir: Annotated[str, flags.IsPath, flags.Changeable] = "outputs"
     """Runs are written to <output_dir>/<script>/<name>."""
     name: Annotated[str, flags.TrainingOnly] = ""
     """The run's name; a time stamp if empty."""
@@ -116,6 +116,7 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
     if unknown:
         raise UserError(_unknown_flag(config_class, unknown[0], words))
     given = [_field(word) for word in words if word.startswith("--")]
+    config = flags.expand_paths(config)
     flags.check_given(config, given)
     flags.check_values(config, given)
     reads_run = getattr(config, "resume", "") or getattr(config, "uses_trained_run", False)

@@ -19,6 +19,9 @@ DEFAULTS = {"backend": "tensorflow", "floatx": "float32", "epsilon": 1e-7, "imag
 READER = "keras.src.backend.config"  # the module that reads keras.json when it is imported
 NOWHERE = os.path.join(os.devnull, "keras")  # noqa: PTH118 - a folder that neither exists nor can be made
 
+from common import streams
+
+streams.ensure()  # before TensorFlow opens files
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # a value set by the user stays
 _requested_backend = os.environ.get("KERAS_BACKEND", "")
 os.environ["KERAS_BACKEND"] = DEFAULTS["backend"]

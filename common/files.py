@@ -44,7 +44,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 _to_disk(file)
-            temporary.replace(path)
+            with as_user_error(path, "renaming its part was refused: "):
+                temporary.replace(path)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -179,12 +180,12 @@ def is_hidden(path: Path, folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def as_user_error(path: Path) -> Iterator[None]:
-    """Turn an OSError, raised while `path` is written, into a UserError that names it."""
+def as_user_error(path: Path, what: str = "") -> Iterator[None]:
+    """Turn an OSError, raised while `path` is written, into a UserError that names it, after `what` was tried."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise UserError(f"cannot write {path}: {what}{(error.strerror or str(error)).lower()}") from error
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:

@@ -5,6 +5,7 @@ They are written inside `Annotated` in a script's Config and checked here, so th
 
 import dataclasses
 import math
+import os
 import typing
 from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
@@ -43,6 +44,10 @@ class Exactly:
 
 class NotEmpty:
     """A flag that is given needs a value other than 0 and "", to which an unset shell variable expands."""
+
+
+class IsPath:
+    """Names a file or folder: ~ at its start is the user's home. So do `NamesData` and all tuples of texts."""
 
 
 class Changeable:
@@ -105,7 +110,7 @@ MOST = 10**9  # of anything that is counted: more than a machine holds, and no o
 
 Count = Annotated[int, AtLeast(0), AtMost(MOST)]
 Positive = Annotated[int, AtLeast(1), AtMost(MOST)]
-Named = Annotated[str, NotEmpty]
+Named = Annotated[str, NotEmpty, IsPath]
 
 
 def markers_of(config_class: type) -> dict[str, tuple]:
@@ -131,6 +136,18 @@ def active_uses(config) -> list[UsesRun]:
         for marker in markers
         if isinstance(marker, UsesRun) and getattr(config, field)
     ]
+
+
+def expand_paths(config):
+    """Return the config with ~ and ~user at the start of each path replaced by the home folder, if it is known."""
+    paths, changed = fields_with(type(config), IsPath, NamesData), {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, str) and field.name in paths:
+            changed[field.name] = os.path.expanduser(value)  # noqa: PTH111 - Path.expanduser raises for unknown users
+        elif isinstance(value, tuple) and all(isinstance(it, str) for it in value):
+            changed[field.name] = tuple(map(os.path.expanduser, value))
+    return dataclasses.replace(config, **changed)
 
 
 def has_type(value, hint) -> bool:

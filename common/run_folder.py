@@ -118,6 +118,7 @@ def open_folder(config, data: dict, device: Device) -> Iterator[Path]:
     if config.resume:
         folder = Path(config.resume)
         lock = reopen(folder, lambda run: _check_digests(run, data))
+        write_config(folder, config, data, device)  # a file that it names may have moved
     else:
         folder, lock = create(config, lambda new: write_config(new, config, data, device))
     print(f"run: {folder}", flush=True)

@@ -1,5 +1,6 @@
 """What a training run records in its folder: tables of losses, samples, texts, curves and TensorBoard events."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,9 @@ class RunLog:
 class PendingLosses:
     """The losses of the steps since the last row of metrics.csv."""
 
-    def __init__(self):
+    def __init__(self, checkpoints_kept: Callable[[], str]):
+        """checkpoints_kept: says whether there are any, for the message about a loss that is not finite."""
+        self._checkpoints_kept = checkpoints_kept
         self._steps: list[dict] = []
 
     def __len__(self) -> int:
@@ -106,7 +109,7 @@ class PendingLosses:
                 name = next(name for name, value in self._steps[index].items() if not np.isfinite(value))
                 step = last_step - len(values) + index + 1
                 raise UserError(
-                    f"{name} is not finite at step {step}; earlier checkpoints are kept; "
+                    f"{name} is not finite at step {step}; {self._checkpoints_kept()}; "
                     "a smaller --learning_rate may help"
                 )
         return values

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, Progress, TextColumn
 
-from common import checkpoints, files, pictures, run_folder, run_log, tables
+from common import checkpoints, files, pictures, run_folder, run_log, streams, tables
 from common.devices import Device
 from common.errors import UserError
 from common.run_schedule import Schedule, epochs_of
@@ -20,11 +21,11 @@ from common.saved_runs import SavedRun
 __all__ = ["Interrupted", "Run", "epochs_of"]
 
 LOG_EVERY = 50  # steps; a row of metrics.csv is the mean over them
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class Interrupted(SystemExit):
-    """Leaves a training loop after Ctrl-C or SIGTERM, between two steps."""
+    """Leaves a training loop after Ctrl-C, SIGTERM or SIGHUP, between two steps."""
 
 
 class Run:
@@ -47,7 +48,7 @@ class Run:
         self.seconds = 0.0
         self._saved = {**saved, "step": self.step}
         self._saved_step = -1
-        self._losses = run_log.PendingLosses()
+        self._losses = run_log.PendingLosses(lambda: checkpoints.kept_in(self.folder / "checkpoints"))
         self._schedule = Schedule.of(config, data.steps(config), default_steps)
         self._status, self._warned = "", set()
         self._signal, self._is_stopped = None, False
@@ -62,7 +63,10 @@ class Run:
         print(f"run: {self.folder}", flush=True)
 
     def __enter__(self) -> "Run":
-        self._old_handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        self._old_handlers = {}
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            caught = [it for it in SIGNALS if it == signal.SIGINT or signal.getsignal(it) != signal.SIG_IGN]  # by nohup
+            self._old_handlers = {number: signal.signal(number, self._on_signal) for number in caught}
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
@@ -286,6 +290,8 @@ class Run:
         self._clock = now
 
     def _on_signal(self, number, frame) -> None:
+        if number != signal.SIGINT:
+            streams.drop_lost_terminal()
         if self._signal:  # the second one: do not wait for the step
             raise KeyboardInterrupt
         self._signal = number

@@ -64,7 +64,7 @@ def read_config(config_class: type, folder: Path):
         if not flags.has_type(value, known[field]):
             raise UserError(f"{path} is damaged: settings.{field} is {value!r:.40}")
     kept = settings.keys() - flags.fields_with(config_class, flags.PerCommand)
-    saved = config_class(**{name: settings[name] for name in kept})
+    saved = flags.expand_paths(config_class(**{name: settings[name] for name in kept}))
     try:
         flags.check_values(saved)
     except UserError as error:

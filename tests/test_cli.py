@@ -10,6 +10,8 @@ import pytest
 import tiny_script
 from conftest import ROOT
 
+import autoencoder
+import deep_dream
 from common import cli
 from common.errors import UserError
 
@@ -110,6 +112,41 @@ def test_a_closed_pipe_ends_the_program_quietly(tmp_path):
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 141
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_missing(tmp_path, closed):
+    program = tmp_path / "writes.py"
+    program.write_text(
+        "import common.environment\nimport os, sys\nfrom common import cli\n"
+        "@cli.one_line_errors\ndef main(argv=None):\n"
+        "    print('printed', sys.stdout.isatty())\n    print('error', file=sys.stderr)\n"
+        "    file = open('file', 'w')\n    assert file.fileno() > 2\n    os.write(1, b'more')\n"
+        "    list(cli.progress(range(3), 'counting'))\nmain()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    shell = f"{sys.executable} {program} {closed}"
+    done = subprocess.run(shell, shell=True, capture_output=True, env=environment)
+    assert done.returncode == 0
+    assert done.stdout == (b"" if ">&-" in closed.split() else b"printed False\nmore") or b"more" in done.stdout
+    assert (tmp_path / "work/file").read_text() == ""
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flags = ["--data=~/pictures", "--output_dir=~", "--label=~/x", "--name=~", "--sample=3", "--run=~/runs/a"]
+    config = cli.parse(tiny_script.Config, flags, "")
+    paths = (config.data, config.output_dir, config.run)
+    assert paths == (f"{tmp_path}/pictures", str(tmp_path), f"{tmp_path}/runs/a")
+    assert (config.label, config.name) == ("~/x", "~")
+    config = cli.parse(autoencoder.Config, ["--reconstruct", "~/a.png", "b~.png", "~no_such_user/c.png"], "")
+    assert config.reconstruct == (f"{tmp_path}/a.png", "b~.png", "~no_such_user/c.png")
+
+
+@pytest.mark.parametrize("name", ["image_path", "input_folder", "guide", "model", "resume", "output_dir"])
+def test_a_tilde_in_the_paths_of_a_dream(monkeypatch, tmp_path, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert getattr(cli.parse(deep_dream.Config, [f"--{name}=~/x"], ""), name) == f"{tmp_path}/x"
 
 
 def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path):

@@ -445,6 +445,26 @@ def test_another_picture_network_or_guide_than_the_dream_started_with(dream, pic
     assert "was made with another network" in refusal_of(deep_dream, "--resume", "latest")
 
 
+def test_a_zoom_whose_files_moved_is_resumed_with_their_new_paths(dream, picture_path, network_path, refusal_of):
+    for name, content in (("network.keras", network_path.read_bytes()), ("guide.png", picture_path.read_bytes())):
+        Path(name).write_bytes(content)
+    folder = dream("--model", "network.keras", "--guide", "guide.png", "--zoom", 2, "--steps", 1)
+    frame = folder / "zoom/frame_00001.png"
+    before = pixels_of(frame)
+    Path("moved").mkdir()
+    given = {"image_path": picture_path, "guide": Path("guide.png"), "model": Path("network.keras")}
+    moved = {name: path.rename(Path("moved") / path.name) for name, path in given.items()}
+    flags = [word for name, path in moved.items() for word in (f"--{name}", str(path))]
+    for words in (flags, []):  # the new paths are remembered
+        frame.unlink()
+        deep_dream.main(["--resume", str(folder), *words])
+        assert np.array_equal(pixels_of(frame), before)
+    Image.new("RGB", (40, 40), "red").save("other.png")
+    for name, what in (("image_path", "from another picture"), ("guide", "with another guide")):
+        line = refusal_of(deep_dream, "--resume", folder, f"--{name}", "other.png")
+        assert what in line
+
+
 def test_the_bundled_network_is_not_overwritten_without_training(refusal_of):
     before = BUNDLED.read_bytes()
     assert "--epochs 0: must be at least 1" in refusal_of(train_dream_network, "--epochs", 0)

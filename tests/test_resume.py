@@ -4,6 +4,9 @@ import csv
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import keras
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_script
-from conftest import STEPS
+from conftest import ROOT, STEPS
 
 from common import checkpoints, runs
 
@@ -64,7 +67,10 @@ def test_one_epoch_and_one_resumed_equal_two(tiny_run, tiny_flags):
 
 @pytest.mark.parametrize(
     ("number", "status", "step"),
-    [(signal.SIGINT, 130, 33), (signal.SIGTERM, 143, 33), (signal.SIGINT, 130, 1)],  # after step 1 there is one grid
+    [  # after step 1 there is one grid
+        *((signal.SIGINT, 130, 33), (signal.SIGTERM, 143, 33), (signal.SIGHUP, 129, 33)),
+        (signal.SIGINT, 130, 1),
+    ],
 )
 def test_a_signal_ends_the_step_saves_and_says_how_to_resume(
     tiny_run, tiny_flags, monkeypatch, capsys, number, status, step
@@ -81,6 +87,50 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_resume(
     assert (cut / "samples.gif").exists()
     tiny_script.main(["--resume", str(cut)])
     assert_equal_runs(tiny_run, cut)
+
+
+def test_a_run_under_nohup_is_not_ended_by_a_closed_terminal(tiny_flags, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        after_step(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        tiny_script.main([*tiny_flags, "--name", "nohup"])
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (RUNS / "nohup/final.png").exists()
+
+
+def test_a_run_in_a_terminal_that_is_closed_saves(tmp_path):
+    """The program runs in a terminal of its own, whose other end is closed in the middle of the training."""
+    program = tmp_path / "waits.py"
+    program.write_text(
+        f"import sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
+        "import tiny_script\nfrom common import runs\nfrom conftest import TINY_FLAGS\n"
+        "log = runs.Run.log\n"
+        "def log_and_wait(run, losses):\n"
+        "    log(run, losses)\n"
+        "    while len(run._losses) == 30 and not run._signal:\n"
+        "        print('ready', flush=True)\n"
+        "runs.Run.log = log_and_wait\n"
+        "tiny_script.main([*TINY_FLAGS, '--name', 'closed'])\n"
+    )
+    terminal = (
+        "import os, pty, sys\nchild, terminal = pty.fork()\n"
+        "if not child:\n    os.execv(sys.executable, [sys.executable, sys.argv[1]])\n"
+        "shown = b''\nwhile b'ready' not in shown:\n    shown += os.read(terminal, 1000)\n"
+        "os.close(terminal)\nsys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", terminal, program], timeout=100).returncode == 129
+    assert (RUNS / "closed/checkpoints/step_00000030.npz").exists()
+
+
+def test_a_run_in_another_thread_than_the_main_one(tiny_flags):
+    handlers = [signal.getsignal(number) for number in runs.SIGNALS]
+    thread = threading.Thread(target=tiny_script.main, args=[[*tiny_flags, "--name", "thread"]])
+    thread.start()
+    thread.join()
+    assert (RUNS / "thread/final.png").exists()
+    assert [signal.getsignal(number) for number in runs.SIGNALS] == handlers
 
 
 def test_a_second_signal_does_not_wait_for_the_end_of_the_step(tiny_flags, monkeypatch, capsys):
@@ -147,9 +197,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoints(
         return train_step
 
     monkeypatch.setattr(tiny_script, "make_train_step", breaks_at_step_26)
-    assert "loss is not finite at step 26; earlier checkpoints are kept" in refusal(*tiny_flags, "--name", "nan")
+    assert "loss is not finite at step 26; earlier checkpoints are kept in " in refusal(*tiny_flags, "--name", "nan")
     kept = sorted(path.name for path in (RUNS / "nan/checkpoints").iterdir())
     assert kept == ["step_00000010.npz", "step_00000020.npz"]
+
+
+def test_a_failure_before_the_first_checkpoint_names_none(refusal, tiny_flags, monkeypatch):
+    flags = [*tiny_flags, "--learning_rate", "1", "--checkpoint_every", "50"]
+    log = runs.Run.log
+    monkeypatch.setattr(runs.Run, "log", lambda run, losses: log(run, {"loss": tf.constant(np.nan)}))
+    line = refusal(*flags, "--name", "loss")
+    assert "loss is not finite at step 1; there is no earlier checkpoint; a smaller --learning_rate may help" in line
+
+    def spoil(run, losses):
+        weights = run._saved["network"].trainable_variables[0]
+        weights.assign(weights * np.nan)
+
+    monkeypatch.setattr(runs.Run, "log", spoil)
+    line = refusal(*flags, "--name", "weights")
+    assert "network is not finite after step 50; there is no earlier checkpoint; a smaller --learning_rate" in line
 
 
 def test_a_warning_is_printed_once_with_its_step(tiny_flags, monkeypatch, capsys):

@@ -6,8 +6,9 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from common import lettering
 from common.files import atomic_write
 
 MOST_FRAMES = 32
@@ -62,11 +63,10 @@ def grid(images: np.ndarray, columns: int, row_names: Sequence[str] = ()) -> np.
     sheet = sheet.astype(np.uint8)
     if not row_names:
         return sheet
-    font = _font(14)
-    margin = Image.new("RGB", (12 + int(max(map(font.getlength, row_names))), sheet.shape[0]), (32, 32, 32))
+    margin = Image.new("RGB", (12 + int(max(map(lettering.width, row_names))), sheet.shape[0]), (32, 32, 32))
     draw = ImageDraw.Draw(margin)
     for row, name in enumerate(row_names[:rows]):
-        draw.text((6, (row + 0.5) * (height * zoom + border)), name, (255, 255, 255), font, anchor="lm")
+        lettering.write(draw, (6, (row + 0.5) * (height * zoom + border)), name, (255, 255, 255), anchor="lm")
     return np.concatenate([np.asarray(margin), sheet], axis=1)
 
 
@@ -77,19 +77,19 @@ def table(images: np.ndarray, column_names: list[str], row_names: list[str], mar
     """
     rows, columns = images.shape[:2]
     sheet = grid(images.reshape(rows * columns, *images.shape[2:]), columns)
-    font = _font(14)
     width = 20 + max(
-        sheet.shape[1] + int(max(map(font.getlength, row_names))),
-        int(sheet.shape[1] / columns * (columns - 0.5) + max(map(font.getlength, column_names))),
+        sheet.shape[1] + int(max(map(lettering.width, row_names))),
+        int(sheet.shape[1] / columns * (columns - 0.5) + max(map(lettering.width, column_names))),
     )
     page = Image.new("RGB", (width, 24 + sheet.shape[0]), (32, 32, 32))
     page.paste(Image.fromarray(sheet), (0, 24))
     draw = ImageDraw.Draw(page)
     for column, name in enumerate(column_names):
-        draw.text(((column + 0.5) * sheet.shape[1] / columns, 12), name, (255, 255, 255), font, anchor="mm")
+        place = ((column + 0.5) * sheet.shape[1] / columns, 12)
+        lettering.write(draw, place, name, (255, 255, 255), anchor="mm")
     for row, (name, is_marked) in enumerate(zip(row_names, marked, strict=True)):
         place = (sheet.shape[1] + 10, 24 + (row + 0.5) * sheet.shape[0] / rows)
-        draw.text(place, name, (255, 96, 96) if is_marked else (255, 255, 255), font, anchor="lm")
+        lettering.write(draw, place, name, (255, 96, 96) if is_marked else (255, 255, 255), anchor="lm")
     return np.asarray(page)
 
 
@@ -107,23 +107,15 @@ def page(text: str, caption: str, columns: int = 64, rows: int = 14) -> np.ndarr
     """Draw the beginning of a text below a caption, in lines of `columns` characters: uint8 (height, width, 3)."""
     lines = [
         line[start : start + columns]
-        for line in text.strip("\n").split("\n")
+        for line in map(lettering.visible, text.strip("\n").split("\n"))
         for start in range(0, len(line) or 1, columns)
     ]
-    small, font = _font(11), _font(13)
     sheet = Image.new("RGB", (columns * 8 + 24, (rows + 2) * 19), (250, 250, 246))
     draw = ImageDraw.Draw(sheet)
-    draw.text((12, 8), caption, (130, 130, 130), small)
+    lettering.write(draw, (12, 8), caption, (130, 130, 130), size=11)
     for row, line in enumerate(lines[:rows]):
-        draw.text((12, 32 + 19 * row), line, (20, 20, 20), font)
+        lettering.write(draw, (12, 32 + 19 * row), line, (20, 20, 20), size=13)
     return np.asarray(sheet)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Return matplotlib's fixed-width font, which has Latin, Greek and Cyrillic letters; Pillow's has only ASCII."""
-    import matplotlib  # imported here because it takes a moment
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf", size)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
@@ -201,7 +193,8 @@ def save_scatter(path: Path, points: np.ndarray, labels: np.ndarray, class_names
     axes = figure.subplots()
     for label, class_name in enumerate(class_names or ("",)):
         chosen = points[labels == label]
-        axes.scatter(chosen[:, 0], chosen[:, 1], s=2, color=f"C{label % 10}", label=class_name)
+        name_shown = lettering.for_charts(class_name)
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=2, color=f"C{label % 10}", label=name_shown)
     axes.set(xlabel=f"first {name}", ylabel=f"second {name}", aspect="equal")
     if class_names:
         axes.legend(markerscale=5, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -221,7 +214,7 @@ def save_confusion(path: Path, labels: np.ndarray, found: np.ndarray, class_name
     errors = matrix - np.diag(np.diag(matrix))  # which set the colours: the diagonal would make them pale
     side = 2 + 0.45 * len(class_names)
     figure = Figure(figsize=(side, side), layout="constrained")
-    display = ConfusionMatrixDisplay(matrix, display_labels=class_names)
+    display = ConfusionMatrixDisplay(matrix, display_labels=list(map(lettering.for_charts, class_names)))
     display.plot(ax=figure.subplots(), cmap="Reds", colorbar=False, im_kw={"vmin": 0, "vmax": 2 * max(errors.max(), 1)})
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=100)

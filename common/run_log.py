@@ -1,6 +1,7 @@
 """What a training run records in its folder: tables of losses, samples, texts, curves and TensorBoard events."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,11 @@ class RunLog:
     def draw(self) -> None:
         """Write samples.gif from the grids so far, and curves.png from the tables."""
         if grids := self._numbered("samples/step_*.png"):
-            pictures.save_gif_of_files(self.folder / "samples.gif", grids)
+            with _reporting_failure(self.folder / "samples.gif"):
+                pictures.save_gif_of_files(self.folder / "samples.gif", grids)
         rows = [row for table in TABLES for row in tables.read(self.folder / table)]
-        pictures.save_curves(self.folder / "curves.png", rows)
+        with _reporting_failure(self.folder / "curves.png"):
+            pictures.save_curves(self.folder / "curves.png", rows)
 
     def go_back_to(self, step: int, rows: dict[str, list[dict]]) -> None:
         """Forget what was recorded after `step`; rows: what stays of each table."""
@@ -122,6 +125,17 @@ class PendingLosses:
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Continue from the arrays of a checkpoint."""
         self._steps = [dict(zip(arrays["losses"], values, strict=True)) for values in arrays["pending"]]
+
+
+@contextlib.contextmanager
+def _reporting_failure(path: Path) -> Iterator[None]:
+    """Print a line, and raise no error, if the picture `path` cannot be drawn: nothing else depends on it."""
+    try:
+        yield
+    except (UserError, MemoryError):  # a disk or a memory that is full concerns all the rest, too
+        raise
+    except Exception as error:  # a damaged grid, for example, can raise anything
+        print(f"{path} cannot be drawn ({error or type(error).__name__}); continuing without it", flush=True)
 
 
 def check_tensorboard() -> None:

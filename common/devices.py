@@ -15,6 +15,8 @@ import tensorflow as tf
 from common import cli, memory
 from common.errors import UserError
 
+KERAS_DEFAULTS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Device:
@@ -84,6 +86,7 @@ def setup(config) -> Device:
     """
     if config.uses_trained_run:  # needs neither the devices nor the machines that trained it
         config = dataclasses.replace(config, strategy="one_device", jit="off")
+    use_keras_defaults()
     memory.check_networks()
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
@@ -103,6 +106,17 @@ def setup(config) -> Device:
     description = f"{where}, {precision} ({why}), XLA {'on' if jit_compile else 'off'}"
     print(f"device: {description}", flush=True)
     return Device(strategy, jit_compile, description)
+
+
+def use_keras_defaults() -> None:
+    """Undo what the user's keras.json changes, and print a line if it changes anything."""
+    ignored = []
+    for name, usual in KERAS_DEFAULTS.items():
+        if (value := getattr(keras.config, name)()) != usual:
+            getattr(keras.config, f"set_{name}")(usual)
+            ignored.append(f"{name} {value}")
+    if ignored:
+        print(f"ignoring Keras's settings {', '.join(ignored)}: the scripts need Keras's defaults", flush=True)
 
 
 def cores() -> int:

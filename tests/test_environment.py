@@ -1,73 +1,35 @@
 """The user's own settings of Keras change nothing, which one line says."""
 
-import importlib.util
-import json
 import os
-import sys
-from pathlib import Path
 
 import keras
-import keras.src.backend
 import pytest
 
-from common import environment
+from common import devices
 
 
-def import_again():
-    """Import the module that reads Keras's settings once more, as a module of its own, and return it."""
-    spec = environment.KerasSettings.find_spec(environment.READER, keras.src.backend.__path__)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(autouse=True)
+def keras_defaults():
+    yield
+    devices.use_keras_defaults()
 
 
-@pytest.fixture
-def keras_json(tmp_path):
-    path = tmp_path / "keras" / "keras.json"
-    path.parent.mkdir()
-    return path
+def test_the_backend_is_tensorflow_and_onednn_is_on():
+    assert os.environ["KERAS_BACKEND"] == keras.config.backend() == "tensorflow"
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        (
-            {"backend": "theano", "image_data_format": "channels_first"},
-            "backend 'theano', image_data_format 'channels_first'",
-        ),
-        ({"floatx": "float16", "epsilon": 1e-3}, "floatx 'float16', epsilon 0.001"),
-        (
-            {"floatx": "float7", "epsilon": "x", "image_data_format": 3},
-            "floatx 'float7', epsilon 'x', image_data_format 3",
-        ),
-    ],
-)
-def test_keras_json_changes_nothing(keras_json, capsys, settings, said):
-    keras_json.write_text(json.dumps(settings))
-    config = import_again()
-    assert (config.backend(), config.floatx(), config.epsilon()) == ("tensorflow", "float32", 1e-7)
-    assert config.image_data_format() == "channels_last"
-    expected = f"ignoring Keras's settings {said} in {keras_json}: these scripts need Keras's defaults\n"
-    assert capsys.readouterr().out == expected
-    assert Path(os.environ["KERAS_HOME"]) == keras_json.parent
-    assert config.keras_home() == str(keras_json.parent)
+def test_keras_settings_change_nothing(capsys):
+    keras.config.set_floatx("float16")
+    keras.config.set_epsilon(1e-3)
+    keras.config.set_image_data_format("channels_first")
+    devices.use_keras_defaults()
+    assert (keras.config.floatx(), keras.config.epsilon()) == ("float32", 1e-7)
+    assert keras.config.image_data_format() == "channels_last"
+    ignored = "floatx float16, epsilon 0.001, image_data_format channels_first"
+    assert capsys.readouterr().out == f"ignoring Keras's settings {ignored}: the scripts need Keras's defaults\n"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", json.dumps(environment.DEFAULTS)])
-def test_usual_or_unreadable_settings_are_passed_over_in_silence(keras_json, capsys, content):
-    keras_json.write_text(content)
-    assert import_again().floatx() == "float32"
+def test_keras_defaults_are_not_reported(capsys):
+    devices.use_keras_defaults()
     assert capsys.readouterr().out == ""
-
-
-def test_another_backend_is_ignored(monkeypatch, capsys):
-    assert os.environ["KERAS_BACKEND"] == "tensorflow"
-    assert environment.KerasSettings in sys.meta_path
-    monkeypatch.setattr(environment, "_requested_backend", "jax")
-    assert import_again().backend() == "tensorflow"
-    assert "settings KERAS_BACKEND=jax: these" in capsys.readouterr().out
-
-
-def test_no_keras_json_is_written(tmp_path):
-    import_again()
-    assert not (tmp_path / "keras").exists()

@@ -50,9 +50,11 @@ class Schedule:
         """Whether the time limit is reached."""
         return 0 < self.minutes * 60 <= seconds
 
-    def name_of(self, epoch: int) -> str:
-        """Return an epoch's number, counted from 1, for people to read."""
-        return f"{epoch + 1}" if self.epochs > MOST_EPOCHS_SHOWN else f"{epoch + 1}/{self.epochs}"
+    def place(self, epoch: int, step: int) -> str:
+        """Return where the training is, for people to read: "epoch 1/8  step 50/15,000"; epoch is counted from 0."""
+        if self.epochs > MOST_EPOCHS_SHOWN:
+            return f"epoch {epoch + 1}  step {step:,}"
+        return f"epoch {epoch + 1}/{self.epochs}  step {step:,}/{self.last_step:,}"
 
     def time_left(self, step: int, seconds: float, steps_per_second: float) -> str:
         """Return the expected time until the end as "minutes:seconds"."""

@@ -1,7 +1,6 @@
 """The training run: its loop, its clock, and what happens when it is interrupted or resumed."""
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,11 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.progress import BarColumn, Progress, TextColumn
 
 from common import checkpoints, files, pictures, run_folder, run_log, streams, tables
 from common.devices import Device
 from common.errors import UserError
+from common.run_display import Display
 from common.run_schedule import Schedule, epochs_of
 from common.saved_runs import SavedRun
 
@@ -50,7 +49,7 @@ class Run:
         self._saved_step = -1
         self._losses = run_log.PendingLosses(lambda: checkpoints.kept_in(self.folder / "checkpoints"))
         self._schedule = Schedule.of(config, data.steps(config), default_steps)
-        self._status, self._warned = "", set()
+        self._warned = set()
         self._signal, self._is_stopped = None, False
         if config.minutes and device.machines > 1:
             raise UserError("--minutes: several machines would not stop at the same step; give --epochs")
@@ -67,20 +66,14 @@ class Run:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             caught = [it for it in SIGNALS if it == signal.SIGINT or signal.getsignal(it) != signal.SIG_IGN]  # by nohup
             self._old_handlers = {number: signal.signal(number, self._on_signal) for number in caught}
-        self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[status]}"),
-            disable=not sys.stdout.isatty(),
-        )
-        self._bar.start()
-        self._task = self._bar.add_task("", total=1.0, completed=self.progress, epoch="", status="")
+        self._display = Display()
+        self._display.start()
         self._clock = self._logged_at = time.monotonic()
-        self._logged_step = self._done
+        self._first_step = self._logged_step = self._done
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        self._bar.stop()
+        self._display.stop()
         steps = "1 step" if self._done == 1 else f"{self._done} steps"
         try:
             if kind is None or kind is Interrupted:
@@ -106,8 +99,6 @@ class Run:
             if self._is_over() or self._is_stopped:
                 break
             yield epoch
-            if not sys.stdout.isatty():
-                print(f"epoch {self._schedule.name_of(epoch)}  step {self._done}  {self._status}", flush=True)
 
     def batches(self, epoch: int) -> Iterator[tuple]:
         """Yield the remaining batches of `epoch`; for pictures, each is images and labels, uint8 and int32.
@@ -118,7 +109,7 @@ class Run:
         for batch in self.data.batches(self.config, epoch, first):
             yield self.device.shard(*batch)
             self.step.assign_add(1)
-            self._bar.update(self._task, completed=self.progress, epoch=self._schedule.name_of(epoch))
+            self._display.move(self._schedule.place(epoch, self._done), self.progress)
             if self._done % self.config.checkpoint_every == 0:
                 self._save()
             if self._signal:
@@ -138,6 +129,7 @@ class Run:
         means = self._losses.take_means(last_step=step)  # waits for the device, so that the time includes all steps
         now = time.monotonic()
         steps_per_second = (step - self._logged_step) / (now - self._logged_at)
+        is_first = self._logged_step == self._first_step  # and so includes the compilation
         self._logged_at, self._logged_step = now, step
         self._count_seconds()
         rate = steps_per_second * self.data.per_step(self.config)
@@ -148,10 +140,8 @@ class Run:
             f"{self.data.unit}_per_second": round(rate, 1),
         }
         self._records.append("metrics.csv", row, means)
-        time_left = self._schedule.time_left(self._done, self.seconds, steps_per_second)
-        losses = "  ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-        self._status = f"{rate:,.0f} {self.data.unit}/s  {losses}  {time_left} left"
-        self._bar.update(self._task, status=self._status)
+        time_left = "" if is_first else self._schedule.time_left(self._done, self.seconds, steps_per_second)
+        self._display.report(f"{rate:,.0f} {self.data.unit}/s", means, time_left)
 
     @property
     def show_is_due(self) -> bool:
@@ -189,7 +179,7 @@ class Run:
         for kind, text in warnings.items():
             if kind not in self._warned:
                 self._warned.add(kind)
-                self._bar.console.print(f"step {self._done}: {text}", highlight=False, soft_wrap=True)
+                self._display.console.print(f"step {self._done}: {text}", highlight=False, soft_wrap=True)
 
     def finish(self, sheet: np.ndarray, text: str | None = None, **models: keras.Model) -> None:
         """Write final.png, and each model as `<name>.keras` for any Keras program."""

@@ -75,7 +75,7 @@ class Images:
         if len(self.images) < config.batch_size:
             raise UserError(
                 f"--batch_size {config.batch_size}: {self.name} holds only {len(self.images)} pictures; "
-                "a batch cannot be larger"
+                f"give --batch_size {len(self.images)} or less, or more pictures"
             )
         return len(self.images) // config.batch_size
 

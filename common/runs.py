@@ -230,7 +230,10 @@ class Run:
             raise
         print(f"resumed after {self._done} steps", flush=True)
         if self._schedule.is_out_of_time(self.seconds):
-            print(f"its {self.config.minutes:g} minutes are over; give more --minutes to continue, or 0 and --epochs")
+            print(
+                f"it has trained for {self.seconds / 60:.2g} minutes, all sessions together: to continue give more "
+                f"than --minutes {self.config.minutes:g}, or --minutes 0 and --epochs"
+            )
         elif self.progress >= 1.0:
             print(f"its last epoch, {self._schedule.epochs}, is over; give more --epochs to continue")
 

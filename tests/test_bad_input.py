@@ -120,7 +120,10 @@ def test_a_run_keeps_its_name(refused, tiny_run):
     ("more", "words"),
     [
         ([], "its last epoch, 1, is over; give more --epochs to continue"),
-        (["--minutes", "1e-4", "--epochs", "9"], "its 0.0001 minutes are over; give more --minutes to continue"),
+        (
+            ["--minutes", "1e-4", "--epochs", "9"],
+            "all sessions together: to continue give more than --minutes 0.0001, or --minutes 0",
+        ),
     ],
 )
 def test_a_run_that_is_over_says_so(tiny_run, more, words, capsys):

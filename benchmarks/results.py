@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from common import devices, files
+from common import devices, files, pictures
 from common.errors import UserError
 
 FOLDER = Path("outputs/benchmarks")
@@ -59,8 +59,7 @@ def publish(name: str, result: dict, section: Callable[[dict], list[str]]) -> No
 def save_figure(name: str, figure) -> None:
     """Write a figure of Matplotlib to outputs/benchmarks/<name>.png."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with files.atomic_write(FOLDER / f"{name}.png") as file:
-        figure.savefig(file, format="png", dpi=120)
+    pictures.save_figure(FOLDER / f"{name}.png", figure, dpi=120)
 
 
 def opening(title: str, command: str, text: str) -> list[str]:

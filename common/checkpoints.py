@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError
-from common.files import as_user_error, atomic_write, part, read_npz
+from common.files import as_user_error, part, read_npz, write_npz
 
 KEPT = 2
 
@@ -31,8 +31,7 @@ def save(folder: Path, step: int, saved: dict, needed: int = -1, **arrays: np.nd
         if not np.isfinite(array).all():
             what = f"{name.split('/')[0]} is not finite after step {step}"
             raise UserError(f"{what}; {kept_in(folder)}; a smaller --learning_rate may help")
-    with atomic_write(_path(folder, step)) as file:
-        np.savez(file, **contents, **arrays)
+    write_npz(_path(folder, step), **contents, **arrays)
     paths = _newest_first(folder)
     resumable = [path for path in paths if path <= _path(folder, needed)][:1]
     for old in paths[KEPT:]:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from common.errors import UserError
+from common.errors import UserError, reason_of
 from common.files import growing, partial, put_in_place
 
 TRIES = 3
@@ -54,7 +54,7 @@ def fault(path: Path, digest: str | int) -> str:
             found = hashlib.file_digest(file, lambda: algorithm).hexdigest()
         return "" if found == digest else f"{name} {found[:16]}…, not {digest[:16]}…"
     except OSError as error:
-        return (error.strerror or str(error)).lower()
+        return reason_of(error)
 
 
 def find(folder: Path, digest: str | int, size: int) -> Path | None:

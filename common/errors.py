@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 
+def reason_of(error: OSError) -> str:
+    """Return why an operation on a file failed, in the system's words: "no such file or directory"."""
+    return (error.strerror or str(error)).lower()
+
+
 class UserError(Exception):
     """A mistake that the user can correct: reported in one line, with exit status 2 and no traceback."""
 

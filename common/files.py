@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from common import archives
-from common.errors import UserError
+from common.errors import UserError, reason_of
 
 try:
     import fcntl
@@ -185,7 +185,13 @@ def as_user_error(path: Path, what: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {what}{(error.strerror or str(error)).lower()}") from error
+        raise UserError(f"cannot write {path}: {what}{reason_of(error)}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, with "?" for what is not Unicode, such as half of a surrogate pair."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8", "replace"))
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from common.errors import reason_of
+
 MOST_CONFIG_BYTES = 1_000_000  # a run's config.json is far smaller
 _output_dir = "outputs"
 
@@ -47,7 +49,7 @@ def files_below(folder: Path) -> list[Path]:
         try:
             entries = sorted((it for it in os.scandir(current) if not it.name.startswith(".")), key=lambda it: it.name)
         except OSError as error:
-            left_out.setdefault((error.strerror or str(error)).lower(), []).append(current)
+            left_out.setdefault(reason_of(error), []).append(current)
             continue
         for entry in entries:
             if not os.path.isdir(entry):  # noqa: PTH112 - the other is_dir raise an error for a link into a closed folder
@@ -77,8 +79,8 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _is_output(folder: Path) -> bool:
-    with contextlib.suppress(OSError, RuntimeError):  # there is no such folder yet; "~name" names no user
-        if folder.samefile(Path(_output_dir).expanduser()):
+    with contextlib.suppress(OSError):  # there is no such folder yet
+        if folder.samefile(_output_dir):
             return True
     return _is_run(folder)
 

@@ -181,8 +181,7 @@ def stream_text(run: SavedRun, prime: str, pieces: Iterable[str]) -> None:
             print(piece, end="", flush=True)
         print()
     finally:  # also when the reader of a pipe has read enough
-        with files.atomic_write(run.generated / "sample.txt") as file:
-            file.write(written.encode("utf-8", "replace"))
+        files.write_text(run.generated / "sample.txt", written)
 
 
 def _normal_latents(config) -> Callable:

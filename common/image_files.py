@@ -10,13 +10,12 @@ from PIL import Image, ImageOps
 
 from common import folders, memory, picture_formats, pixel_ranges
 from common.cli import progress
-from common.errors import UserError
+from common.errors import UserError, reason_of
 
 FAULTS_SHOWN = 5
 CLASSES_SHOWN = 20
 TRAINING_FOLDERS = ("train", "training")
 OTHER_SPLITS = ("test", "testing", "val", "valid", "validation")
-ROWS = 256  # of a picture that are converted at a time, to save memory
 
 
 def read_folder(
@@ -65,7 +64,7 @@ def read_pictures(paths: Sequence[str | Path], image_size: int, channels: int) -
             if path.is_dir():
                 raise UserError(f"cannot read {path} (a folder; name the files in it)")
         except OSError as error:  # the name is too long
-            raise UserError(f"cannot read {path} ({(error.strerror or str(error)).lower()})") from None
+            raise UserError(f"cannot read {path} ({reason_of(error)})") from None
     images, faults = _read_all(paths, image_size)
     for fault in filter(None, faults):
         raise UserError(f"cannot read {fault}")
@@ -190,8 +189,8 @@ def _square(image: Image.Image, size: int, find_values: Callable[[Image.Image], 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:
     """Return a picture of this mode, "L" or "RGB": `image` in front of white."""
     result = Image.new(mode, image.size)
-    for top in range(0, image.height, ROWS):
-        rows = image.crop((0, top, image.width, min(top + ROWS, image.height))).convert("RGBA")
+    for top in range(0, image.height, pixel_ranges.ROWS):
+        rows = image.crop((0, top, image.width, min(top + pixel_ranges.ROWS, image.height))).convert("RGBA")
         white = Image.new("RGBA", rows.size, "white")
         result.paste(Image.alpha_composite(white, rows).convert(mode), (0, top))
     return result
@@ -223,11 +222,16 @@ def _classes(files: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.array([numbers[parts[0]] for parts in within], np.int32), tuple(names)
 
 
-def why_no_classes(files: Sequence[str]) -> str:
-    """Return why pictures have no classes, and what to do; files: the path of each within its folder."""
+def _folders_and_loose(files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the folders that hold pictures, and the pictures that lie beside them; files: as for `why_no_classes`."""
     within = _below_training(files)
     tops = folders.natural_order({f"{parts[0]}/" for parts in within if parts[1:]})
-    loose = [parts[0] for parts in within if not parts[1:]]
+    return tops, [parts[0] for parts in within if not parts[1:]]
+
+
+def why_no_classes(files: Sequence[str]) -> str:
+    """Return why pictures have no classes, and what to do; files: the path of each within its folder."""
+    tops, loose = _folders_and_loose(files)
     shown = ", ".join(tops[:3]) + (" …" if tops[3:] else "")
     if tops and loose:
         others = f" and {len(loose) - 1:,} more pictures lie" if loose[1:] else " lies"
@@ -240,9 +244,8 @@ def why_no_classes(files: Sequence[str]) -> str:
 def _print_tree(folder: Path, files: Sequence[str], labels: np.ndarray, class_names: tuple[str, ...]) -> None:
     """Print the classes with their numbers of pictures; without classes, which pictures prevent them."""
     if not class_names:
-        reason = why_no_classes(files)
-        if "beside" in reason:
-            print(f"--data {folder}: no classes: {reason}", flush=True)
+        if all(_folders_and_loose(files)):
+            print(f"--data {folder}: no classes: {why_no_classes(files)}", flush=True)
         return
     counts = np.bincount(labels, minlength=len(class_names))
     print(f"{folder}: {len(files):,} pictures in {len(class_names):,} classes")

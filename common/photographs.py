@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from common import folders, picture_formats, pictures, pixel_ranges
-from common.errors import UserError
+from common.errors import UserError, reason_of
 from common.files import as_user_error, atomic_write
 from common.image_files import has_alpha
 
@@ -121,7 +121,7 @@ def find(folder: Path) -> list[Path]:
     try:
         entries = [it for it in folder.iterdir() if not it.name.startswith(".") and not it.is_dir()]
     except OSError as error:
-        raise UserError(f"{folder}: {(error.strerror or str(error)).lower()}") from None
+        raise UserError(f"{folder}: {reason_of(error)}") from None
     paths = picture_formats.sort_out(folders.natural_order(entries), str(folder))
     if not paths:
         raise UserError(f"{folder}: no pictures in it (such as .jpg, .png, .webp)")

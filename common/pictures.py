@@ -155,6 +155,12 @@ def save_gif_of_files(path: Path, sources: list[Path]) -> None:
     save_gif(path, frames, milliseconds=150, rest=2000)
 
 
+def save_figure(path: Path, figure, dpi: int) -> None:
+    """Write a figure of Matplotlib as a PNG."""
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=dpi)
+
+
 def save_curves(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """Draw each loss in rows of tables such as metrics.csv over the steps; without any, draw nothing."""
     from matplotlib.figure import Figure  # imported here because it takes a second, which delays the first grid
@@ -173,8 +179,7 @@ def save_curves(path: Path, rows: Sequence[dict[str, str]]) -> None:
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
     axes.legend()
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    save_figure(path, figure, dpi=120)
 
 
 def save_scatter(path: Path, points: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> None:
@@ -198,8 +203,7 @@ def save_scatter(path: Path, points: np.ndarray, labels: np.ndarray, class_names
     axes.set(xlabel=f"first {name}", ylabel=f"second {name}", aspect="equal")
     if class_names:
         axes.legend(markerscale=5, loc="center left", bbox_to_anchor=(1, 0.5))
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(path, figure, dpi=100)
 
 
 def save_confusion(path: Path, labels: np.ndarray, found: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
@@ -216,6 +220,5 @@ def save_confusion(path: Path, labels: np.ndarray, found: np.ndarray, class_name
     figure = Figure(figsize=(side, side), layout="constrained")
     display = ConfusionMatrixDisplay(matrix, display_labels=list(map(lettering.for_charts, class_names)))
     display.plot(ax=figure.subplots(), cmap="Reds", colorbar=False, im_kw={"vmin": 0, "vmax": 2 * max(errors.max(), 1)})
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(path, figure, dpi=100)
     return matrix

@@ -41,8 +41,7 @@ class RunLog:
         sample = self.folder / "samples" / f"step_{step:08d}"
         pictures.save_png(sample.with_suffix(".png"), sheet)
         if text is not None:
-            with files.atomic_write(sample.with_suffix(".txt")) as file:
-                file.write(text.encode("utf-8", "replace"))
+            files.write_text(sample.with_suffix(".txt"), text)
             self._join_texts()
         if self._board:
             with self._board.as_default(step=step):

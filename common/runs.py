@@ -109,8 +109,9 @@ class Run:
         for batch in self.data.batches(self.config, epoch, first):
             yield self.device.shard(*batch)
             self.step.assign_add(1)
-            self._display.move(self._schedule.place(epoch, self._done), self.progress)
-            if self._done % self.config.checkpoint_every == 0:
+            done = self._done  # read once: on a GPU this waits for the device
+            self._display.move(self._schedule.place(epoch, done), self._schedule.progress(done, self.seconds))
+            if done % self.config.checkpoint_every == 0:
                 self._save()
             if self._signal:
                 raise Interrupted(128 + self._signal)

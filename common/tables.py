@@ -23,10 +23,11 @@ def read(path: Path, last_step: float = np.inf, is_reported: bool = True) -> lis
         if "step" not in header or len(set(header)) < len(header):
             raise ValueError
         for cells in lines:
-            if int(dict(zip(header, cells, strict=True))["step"]) < 0:
+            row = dict(zip(header, cells, strict=True))
+            if int(row["step"]) < 0:
                 raise ValueError
             list(map(float, cells))
-            rows.append(dict(zip(header, cells, strict=True)))
+            rows.append(row)
     except (ValueError, csv.Error):
         if is_reported:
             kept = f"keeping the {len(rows)} rows before it" if rows else "no row of it is kept"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from common import flags, folders
-from common.errors import UserError
+from common.errors import UserError, reason_of
 from common.files import is_hidden
 
 PIECE = 1 << 22  # bytes read at a time
@@ -84,7 +84,7 @@ def pieces(files: list[Path], encoding: str) -> Iterator[str]:
             with path.open("rb") as file:
                 yield from _decode(file, path, codec, encoding)
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {_reason(error)}") from None
+            raise UserError(f"{path} cannot be read: {reason_of(error)}") from None
         except UnicodeError as error:  # for example utf-16 without its byte order mark
             raise _refusal(path, encoding, f"is not {encoding}: {error}") from None
 
@@ -188,7 +188,7 @@ def _files_in(folder: Path) -> list[Path]:
     try:
         return [it for it in folders.natural_order(folders.files_below(folder)) if it.is_file()]
     except OSError as error:  # a folder that may be listed but not entered
-        raise UserError(f"{error.filename} cannot be read: {_reason(error)}") from None
+        raise UserError(f"{error.filename} cannot be read: {reason_of(error)}") from None
 
 
 def _is_binary(path: Path) -> bool:
@@ -196,9 +196,5 @@ def _is_binary(path: Path) -> bool:
         with path.open("rb") as file:
             start = file.read(START)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {_reason(error)}") from None
+        raise UserError(f"{path} cannot be read: {reason_of(error)}") from None
     return b"\0" in start and not _wide_encoding(start)
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

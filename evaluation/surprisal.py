@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common import files
 from common.cli import progress
-from common.files import atomic_write
 
 WINDOW = 128  # characters that the network reads in one call
 CONTEXT = 256  # characters that are read before each part of a validation text, but not counted
@@ -95,5 +95,4 @@ def save_page(path: Path, text: str, bits: np.ndarray, title: str) -> None:
         f'From <i class="s0">expected</i> to <i class="s20">10 bits or more</i>.</p>'
         f"<pre>{''.join(parts)}</pre></body></html>\n"
     )
-    with atomic_write(path) as file:
-        file.write(page.encode("utf-8", "replace"))
+    files.write_text(path, page)

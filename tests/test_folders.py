@@ -271,6 +271,9 @@ def test_classes_are_printed_as_a_tree_and_loose_pictures_named(tiny_folder, cap
     assert words in conditional_error(data)
     only = datasets.load(str(tiny_folder(count=2, classes=("cats",), name="only")), 16)
     assert "its pictures are all in cats/" in conditional_error(only)
+    capsys.readouterr()
+    datasets.load(str(tiny_folder(count=2, classes=("beside",), name="one")), 16)  # a name as in the message above
+    assert "no classes" not in capsys.readouterr().out
 
 
 def test_train_and_test_are_recognised(tiny_folder, capsys):

@@ -213,8 +213,8 @@ def decode(decoder, codes, config: Config) -> np.ndarray:
 
 def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
-    device = devices.setup(config)
     data = datasets.load(config.data, config.image_size, channels=config.channels)
+    device = devices.setup(config)
     with device.strategy.scope():
         networks = build(config, data.channels)
     encoder, decoder = networks["encoder"], networks["decoder"]

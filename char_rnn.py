@@ -267,10 +267,10 @@ def load(config: Config, alphabet: text.Alphabet | None = None) -> text.Text:
 
 def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, float]:
     """Train or resume a run and return its last row of metrics; alphabet: as for `load`."""
+    data = load(config, alphabet)
     if config.cell == "lstm":
         lstm.limit_threads(config.batch_size)  # leaves cores for the parts of a batch, which run side by side
     device = devices.setup(config)
-    data = load(config, alphabet)
     is_fine_tuning = fine_tuning.is_requested(config, data)
     prime = config.prime or data.alphabet.decode(data.validation[:30])
     prime_indices = data.alphabet.encode(data.alphabet.start + prime, config.map_unknown)

@@ -181,9 +181,9 @@ def sample(generator, latents) -> np.ndarray:
 
 def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
-    device = devices.setup(config)
     start_size(config.image_size)  # raises an error now rather than after all pictures have been read
     data = datasets.load(config.data, config.image_size, channels=config.channels)
+    device = devices.setup(config)
     classes = data.class_count(config)
     with device.strategy.scope():
         networks = build(config, data.channels, classes)

@@ -18,7 +18,7 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import common.environment  # noqa: F401 - first: it sets what TensorFlow reads at its import
 
@@ -49,7 +49,7 @@ ASCENT_FRAMES = 32  # of ascent.gif, at most, besides the last
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(cli.CommandConfig):
     """Settings of deep_dream.py; where ours differ, the help gives those of the source's notebook."""
 
     image_path: Annotated[flags.Named, flags.NamesData] = ""
@@ -90,12 +90,6 @@ class Config:
     """Seed of the random shifts: the same seed gives the same picture."""
     resume: Annotated[flags.Named, flags.PerCommand] = ""
     """Continue an interrupted dream: its folder, or "latest". Finished frames are kept; a single picture restarts."""
-    output_dir: Annotated[str, flags.IsPath, flags.Changeable] = "outputs"
-    """Dreams are written to <output_dir>/deep_dream/<name>."""
-    name: str = ""
-    """The dream's name; a time stamp if empty."""
-    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
-    """Arithmetic of the network; auto takes mixed_bfloat16 where the hardware multiplies it."""
 
     # What common/ reads from every config: one picture at a time, on one device, and never a trained run.
     batch_size, strategy, jit, uses_trained_run, reads_data = 1, "one_device", "off", False, True
@@ -321,7 +315,6 @@ def png_text(config: Config) -> dict:
 
 def run(config: Config) -> None:
     """Dream on a picture, zoom into it, or dream on every picture in a folder."""
-    device = devices.setup(config)
     if config.input_folder:
         paths = photographs.find(Path(config.input_folder))
         data = {"name": config.input_folder, "pictures": len(paths), "digest": ""}  # it may grow before a resume
@@ -329,6 +322,7 @@ def run(config: Config) -> None:
         photograph = photographs.read(Path(config.image_path)) if config.image_path else photographs.bundled()
         data = {"name": photograph.name, "pictures": 1, "digest": photograph.digest}
     guide = photographs.read(Path(config.guide)) if config.guide else None
+    device = devices.setup(config)
     network, shapes, weights = load_network(config)
     data |= {"network_digest": network.digest, "guide_digest": guide.digest if guide else ""}
     # "auto" may mean another network tomorrow, so a dream records the network and layers that it starts with.

@@ -291,9 +291,9 @@ def sample(generator, latents) -> np.ndarray:
 
 def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
-    device = devices.setup(config)
     start_size(config.image_size, least_doublings=2)  # raises an error now rather than after all pictures are read
     data = datasets.load(config.data, config.image_size, channels=config.channels, full="cifar10")
+    device = devices.setup(config)
     classes = data.class_count(config)  # 0 without --conditional
     if len(data.images) < FEW_PICTURES:
         print(f"{len(data.images)} pictures are few: the discriminator memorises them; --augment and --flip delay that")

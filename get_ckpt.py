@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+import common.environment  # noqa: F401 - first: it checks that the packages below are installed
+
 import tyro
 
 from common import cli, downloads, files, flags

@@ -321,8 +321,8 @@ def load(config: Config, split: str = "train", channels: int = 0) -> datasets.Im
 
 def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
-    device = devices.setup(config)
     data = load(config)
+    device = devices.setup(config)
     classes = data.class_count(config)
     with device.strategy.scope():
         state = build(config, data.channels, classes)

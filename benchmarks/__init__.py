@@ -1,3 +1,7 @@
 """Comparisons with peers, ablations and speed, each run from the project's folder: `python -m benchmarks.speed`."""
 
 import common.environment  # noqa: F401 - first: it sets what TensorFlow reads at its import
+
+from common import late_import
+
+late_import.begin()

@@ -26,6 +26,7 @@ from benchmarks import (
     results,
     speed,
     speed_char_rnn,
+    startup,
     tricks_vanilla,
 )
 
@@ -40,6 +41,7 @@ SECTIONS = {
     "compare_dcgan": compare_dcgan.section,
     "ablate_dcgan": ablate_dcgan.section,
     "speed": speed.section,
+    "startup": startup.section,
     "tricks_vanilla": tricks_vanilla.section,
     "compare_cifar10": compare_cifar10.section,
     "codes_autoencoder": codes_autoencoder.section,

@@ -17,33 +17,41 @@ from rich.progress import track
 from common import command_help, flags, folders, text_files
 from common.errors import UserError, one_line_errors
 
-__all__ = ["CommonConfig", "PictureConfig", "one_line_errors", "parse", "progress", "script_name"]
+__all__ = ["CommandConfig", "CommonConfig", "PictureConfig", "one_line_errors", "parse", "progress", "script_name"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CommonConfig:
-    """The flags that every training script has and no paper would mention."""
+class CommandConfig:
+    """The flags that every script with a network has, whether it trains one or not."""
 
     resume: Annotated[flags.Named, flags.PerCommand] = ""
     """Continue a run: its folder, or "latest"."""
+    output_dir: Annotated[str, flags.IsPath, flags.Changeable] = "outputs"
+    """Runs are written to <output_dir>/<script>/<name>."""
+    name: Annotated[str, flags.TrainingOnly] = ""
+    """The run's name; a time stamp if empty."""
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    """Arithmetic of the networks; auto takes mixed_bfloat16 where the hardware multiplies it."""
+    verbose: Annotated[bool, flags.PerCommand] = False
+    """Show what TensorFlow and Keras report."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CommonConfig(CommandConfig):
+    """The flags that every training script has and no paper would mention."""
+
     sample: Annotated[flags.Count, flags.NotEmpty, flags.PerCommand, flags.UsesRun()] = 0
     """Draw this many samples from a trained run instead of training."""
     run: Annotated[flags.Named, flags.PerCommand] = "latest"
     """The trained run to use, for --sample and the like: its folder, or "latest"."""
     seed: Annotated[int, flags.Between(0, 2**31 - 1)] = 0
     """Start of all randomness: the same seed gives the same run and, with --sample, the same samples."""
-    output_dir: Annotated[str, flags.IsPath, flags.Changeable] = "outputs"
-    """Runs are written to <output_dir>/<script>/<name>."""
-    name: Annotated[str, flags.TrainingOnly] = ""
-    """The run's name; a time stamp if empty."""
     minutes: Annotated[float, flags.AtLeast(0), flags.AtMost(10**7), flags.TrainingOnly] = 0.0
     """Stop after this many minutes of training; with --epochs too, whichever comes first. 0 for no limit."""
     sample_every: Annotated[flags.Positive, flags.TrainingOnly] = 200
     """Steps between two grids of samples."""
     checkpoint_every: Annotated[flags.Positive, flags.TrainingOnly] = 500
     """Steps between two checkpoints."""
-    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
-    """Arithmetic of the networks; auto takes mixed_bfloat16 where the hardware multiplies it."""
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = "auto"
     """tf.distribute: auto mirrors over several GPUs, and over several machines where TF_CONFIG is set."""
     jit: Literal["off", "on"] = "off"

@@ -6,13 +6,12 @@ import json
 import math
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from common import cli, memory
+from common import cli, environment, late_import, memory
 from common.errors import UserError
 
 KERAS_DEFAULTS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
@@ -86,6 +85,7 @@ def setup(config) -> Device:
     """
     if config.uses_trained_run:  # needs neither the devices nor the machines that trained it
         config = dataclasses.replace(config, strategy="one_device", jit="off")
+    late_import.finish(config.verbose)
     use_keras_defaults()
     memory.check_networks()
     gpus = tf.config.list_physical_devices("GPU")
@@ -247,12 +247,6 @@ def _precision(requested: str, gpus: list) -> tuple[str, str]:
             return "mixed_bfloat16", "the GPU multiplies bfloat16"
         return "float32", "the GPU does not multiply bfloat16"
     # avx512_bf16 is not enough: with it alone, convolutions take 1.3 to 1.8 times as long as in float32.
-    if cpu_has("amx_bf16"):
+    if environment.cpu_has("amx_bf16"):
         return "mixed_bfloat16", "the CPU multiplies matrices of bfloat16"
     return "float32", "the CPU does not multiply matrices of bfloat16"
-
-
-def cpu_has(flag: str) -> bool:
-    """Whether /proc/cpuinfo lists an extension of the processor; False where that file is missing."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and flag in cpuinfo.read_text().split()

@@ -1,13 +1,54 @@
-"""What TensorFlow and Keras read when they are imported; every script imports this module first.
+"""What must happen before anything else is imported; every script imports this module first.
 
 By default TensorFlow enables oneDNN's operations only on processors with AVX512-VNNI or AMX. On other processors, such
 as most laptops', they make training up to 1.7 times as fast, and no script slower.
 """
 
+import importlib.util
 import os
+import signal
+import sys
+from pathlib import Path
 
-from common import streams
+from common import late_import, streams
+
+REQUIRED = ("numpy", "PIL", "rich", "tyro", "keras", "tensorflow")
+
+
+def is_command() -> bool:
+    """Whether the process runs a script of this project as its main program, not a test, a notebook or a worker."""
+    root = Path(__file__).resolve().parents[1]
+    main = Path(getattr(sys.modules["__main__"], "__file__", None) or os.devnull).resolve()
+    return root in (main.parent, main.parent.parent)
+
+
+def begin_command() -> None:
+    """Check what TensorFlow needs, have it imported late, and let Ctrl-C end the imports without a traceback.
+
+    `errors.one_line_errors` restores Ctrl-C for the command itself.
+    """
+    fault = ""
+    if missing := [name for name in REQUIRED if importlib.util.find_spec(name) is None]:
+        advice = "activate the virtual environment, or run: pip install -r requirements.txt"
+        fault = f"{sys.executable} lacks the package {missing[0]}; {advice}"
+    elif cpu_has("sse2") and not cpu_has("avx"):  # sse2: an x86 processor; TensorFlow would end without a message
+        fault = "this processor lacks the AVX instructions, without which TensorFlow's package does not run"
+    if fault:
+        print(f"{Path(sys.argv[0]).name}: error: {fault}", file=sys.stderr)
+        raise SystemExit(2)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    late_import.begin()
+
+
+def cpu_has(flag: str) -> bool:
+    """Whether /proc/cpuinfo lists an extension of the processor; False where that file is missing."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and flag in cpuinfo.read_text().split()
+
 
 streams.ensure()  # before TensorFlow opens files
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # a value set by the user stays
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the scripts are TensorFlow programs, whatever keras.json says
+if is_command():
+    begin_command()

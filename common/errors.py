@@ -3,8 +3,12 @@
 import functools
 import io
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+
+from common import late_import
 
 
 def reason_of(error: OSError) -> str:
@@ -26,6 +30,7 @@ def one_line_errors(main):
         for stream in (sys.stdout, sys.stderr):  # file names and texts may hold characters that the terminal lacks
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
+        _restore_interrupt()
         try:
             return main(argv)
         except UserError as error:
@@ -46,5 +51,12 @@ def one_line_errors(main):
 
 def _out_of_memory() -> tuple[type[Exception], ...]:
     """Return the exceptions of Python and, only if it is already imported, of TensorFlow."""
-    tensorflow = sys.modules.get("tensorflow")
+    tensorflow = None if late_import.is_pending() else sys.modules.get("tensorflow")
     return (MemoryError, tensorflow.errors.ResourceExhaustedError) if tensorflow else (MemoryError,)
+
+
+def _restore_interrupt() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again, which common.environment suspended during the imports."""
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if is_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

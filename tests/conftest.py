@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import http.server
-import os
 import resource
 import shutil
 import socket
@@ -13,11 +12,15 @@ import time
 import types
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import common.environment  # noqa: F401, E402 - first: it sets what TensorFlow reads at its import
+
+from common import late_import  # noqa: E402
+
+late_import.begin()
+late_import.finish()  # without TensorFlow's reports, which would stand after the results
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402

@@ -15,7 +15,7 @@ import tiny_script
 from conftest import ROOT, STEPS
 
 import dcgan_mnist
-from common import datasets, devices
+from common import datasets, devices, environment
 
 SMALL = {
     "generator_width": 4,
@@ -108,7 +108,7 @@ def test_only_the_chief_writes_files(cluster, task, expected):
     ],
 )
 def test_the_precision_suits_the_processor(flags, expected, monkeypatch):
-    monkeypatch.setattr(devices.Path, "exists", lambda path: True)
-    monkeypatch.setattr(devices.Path, "read_text", lambda path: f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(environment.Path, "exists", lambda path: True)
+    monkeypatch.setattr(environment.Path, "read_text", lambda path: f"processor\t: 0\nflags\t\t: {flags}\n")
     assert devices._precision("auto", gpus=[])[0] == expected
     assert devices._precision("float32", gpus=[])[0] == "float32"

@@ -15,9 +15,10 @@ LEAST_VARIANCE = 0.01  # of the mean of an active unit, over images
 
 # Negative log-likelihood of MNIST's test images in nats, with one layer of latents and dynamic binarization; Burda et
 # al. use 5,000 importance samples.
+BURDA_TABLE_1 = {"VAE": (86.76, 19), "IWAE": (84.78, 25)}  # nats, and active units
 PUBLISHED_FIGURES = {
-    "VAE, two dense layers of 200 (Burda et al. 2016, table 1)": 86.76,
-    "IWAE, the same with 50 samples (Burda et al. 2016, table 1)": 84.78,
+    "VAE, two dense layers of 200 (Burda et al. 2016, table 1)": BURDA_TABLE_1["VAE"][0],
+    "IWAE, the same with 50 samples (Burda et al. 2016, table 1)": BURDA_TABLE_1["IWAE"][0],
     "convolutional VAE (Kingma et al. 2016, table 1)": 81.08,
 }
 

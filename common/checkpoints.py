@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError
-from common.files import as_user_error, part, read_npz, write_npz
+from common.files import as_user_error, part, read_npz, replace, write_npz
 
 KEPT = 2
 
@@ -88,7 +88,7 @@ def save_model(path: Path, model: keras.Model) -> None:
     try:
         with as_user_error(path):
             model.save(temporary)
-            temporary.replace(path)
+            replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

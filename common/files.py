@@ -45,10 +45,20 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
                 file.flush()
                 _to_disk(file)
             with as_user_error(path, "renaming its part was refused: "):
-                temporary.replace(path)
+                replace(temporary, path)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def replace(source: Path, path: Path) -> None:
+    """Move the file `source` to `path`, in one step; on Windows try for a second, as others may have `path` open."""
+    for _ in range(0 if fcntl else 10):
+        with contextlib.suppress(PermissionError):  # while a viewer, a virus scanner or a backup reads it
+            source.replace(path)
+            return
+        time.sleep(0.1)
+    source.replace(path)
 
 
 def part(path: Path) -> Path:
@@ -140,7 +150,7 @@ def put_in_place(file: BinaryIO, path: Path) -> None:
     _to_disk(file)
     if not fcntl:
         file.close()  # Windows renames no open file; elsewhere it is locked for as long as it is open
-    partial(path).replace(path)
+    replace(partial(path), path)
 
 
 def _locked(file: BinaryIO) -> bool:

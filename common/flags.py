@@ -4,6 +4,7 @@ They are written inside `Annotated` in a script's Config and checked here, so th
 """
 
 import dataclasses
+import glob
 import math
 import os
 import typing
@@ -11,6 +12,8 @@ from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from common.errors import UserError
+
+SHELL_EXPANDS = os.name != "nt"  # patterns such as *.png; Windows leaves that to the program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,15 +142,23 @@ def active_uses(config) -> list[UsesRun]:
 
 
 def expand_paths(config):
-    """Return the config with ~ and ~user at the start of each path replaced by the home folder, if it is known."""
+    """Return the config with ~ and ~user at the start of each path replaced by the home folder, if it is known.
+
+    On Windows, where no shell does it, patterns in lists of paths are replaced by the paths that they match.
+    """
     paths, changed = fields_with(type(config), IsPath, NamesData), {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if isinstance(value, str) and field.name in paths:
             changed[field.name] = os.path.expanduser(value)  # noqa: PTH111 - Path.expanduser raises for unknown users
         elif isinstance(value, tuple) and all(isinstance(it, str) for it in value):
-            changed[field.name] = tuple(map(os.path.expanduser, value))
+            changed[field.name] = tuple(path for it in map(os.path.expanduser, value) for path in _matching(it))
     return dataclasses.replace(config, **changed)
+
+
+def _matching(path: str) -> list[str]:
+    is_pattern = not SHELL_EXPANDS and glob.has_magic(path) and not os.access(path, os.F_OK)
+    return (is_pattern and sorted(glob.glob(path))) or [path]  # noqa: PTH207 - Path.glob takes no absolute pattern
 
 
 def has_type(value, hint) -> bool:

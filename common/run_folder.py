@@ -168,8 +168,14 @@ def _time_stamps() -> Iterator[str]:
 
 
 def _link_latest(folder: Path) -> None:
-    link = folder.parent / f".latest.{os.getpid()}"
-    with contextlib.suppress(OSError):  # Windows allows links to administrators only
-        link.symlink_to(folder.name)
-        link.replace(folder.parent / "latest")
+    """Have the link `latest` beside `folder` point to it; without links, `latest` is found by the times of the runs."""
+    latest, link = folder.parent / "latest", folder.parent / f".latest.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        link.symlink_to(folder.name, target_is_directory=True)
+        link.replace(latest)
+        return
+    with contextlib.suppress(OSError):  # Windows replaces no link to a folder, and lets only some users make links
+        if latest.is_symlink():
+            latest.unlink()  # no link is better than one to an older run
+        link.rename(latest)
     link.unlink(missing_ok=True)  # it is still there if `latest` is a folder, such as a copy of a run

@@ -134,7 +134,9 @@ def growing(path: Path, seconds: float, keep: bool) -> Iterator[BinaryIO]:
                         yield file
                     finally:
                         if not file.closed and _is_at(part, file) and not (keep and part.stat().st_size):
-                            with contextlib.suppress(PermissionError):  # Windows removes no open file
+                            if not fcntl:
+                                file.close()  # Windows removes no open file
+                            with contextlib.suppress(PermissionError):  # another process has it open there
                                 part.unlink()
                     return
             if time.monotonic() > deadline:

@@ -126,3 +126,10 @@ def test_patterns_that_the_shell_leaves_as_they_are_name_files(monkeypatch, give
     assert flags.expand_paths(Paths((given,))).names == (given,)  # elsewhere the shell has the last word
     monkeypatch.setattr(flags, "SHELL_EXPANDS", False)
     assert list(flags.expand_paths(Paths((given,))).names) == expected
+
+
+def test_a_download_that_fails_leaves_no_part(windows):
+    with pytest.raises(RuntimeError), files.growing(Path("file"), seconds=1, keep=False) as file:
+        file.write(b"beginning")
+        raise RuntimeError
+    assert not list(Path().iterdir())

@@ -272,7 +272,7 @@ def code_distances(saved_codes, code, config: Config) -> np.ndarray:
 def generate(config: Config) -> None:
     """Write what the command line requests of the trained run `config.run` into its folder generated/."""
     devices.setup(config)
-    run = saved_runs.SavedRun(config.run)
+    run = saved_runs.SavedRun(config.run, config.to)
     encoder, decoder = build_encoder(config, run.channels), build_decoder(config, run.channels)
     run.restore(encoder=encoder, decoder=decoder)
     saved = run.arrays("codes.npz")
@@ -280,8 +280,8 @@ def generate(config: Config) -> None:
     def generate_images(codes, labels):
         return pictures.from_unit(decode(decoder, codes, config))
 
-    def draw_codes(count, seed):
-        return draw_from_mixture(saved["weights"], saved["means"], saved["covariances"], count, seed)
+    def draw_codes(count, seed, size):
+        return draw_from_mixture(saved["weights"], saved["means"], saved["covariances"], count, seed, size)
 
     if config.sample:
         generated.samples(run, config, generate_images, draw_codes)
@@ -293,7 +293,7 @@ def generate(config: Config) -> None:
         find_nearest(config, encoder, run, saved)
     if config.evaluate:
         evaluate(config, encoder, decoder, run, saved["codes"])
-    print(f"written to {run.generated}")
+    run.report()
 
 
 def reconstruct(config: Config, encoder, decoder, run: saved_runs.SavedRun, training_errors) -> None:
@@ -330,10 +330,8 @@ def evaluate(config: Config, encoder, decoder, run: saved_runs.SavedRun, trainin
     encode = functools.partial(devices.predict, encoder)
     decode_codes = functools.partial(decode, decoder, config=config)
     corrupt = functools.partial(add_noise, config=config, step=0) if config.kind == "denoising" else None
-    path = run.generated / "evaluation.json"
-    evaluate_codes(
-        path, train, test, training_codes, encode, decode_codes, corrupt, is_binary=is_binary, seed=config.seed
-    )
+    measure = functools.partial(evaluate_codes, is_binary=is_binary, seed=config.seed)
+    run.write("evaluation.json", measure, train, test, training_codes, encode, decode_codes, corrupt)
 
 
 @cli.one_line_errors

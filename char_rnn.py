@@ -316,7 +316,7 @@ def generate(config: Config) -> None:
     """Write a text with the run `config.run`, or score one; the results go into the run's folder generated/."""
     devices.limit_threads(1)  # a single text's matrix products are too small to be divided among cores
     devices.setup(config)
-    run = saved_runs.SavedRun(config.run)
+    run = saved_runs.SavedRun(config.run, config.to)
     alphabet = text.Alphabet(run.alphabet)
     network = build_network(config, len(alphabet))
     run.restore("best", averaged_network=network)
@@ -329,8 +329,8 @@ def generate(config: Config) -> None:
     if config.score:
         scored = text_files.read(config.score, config.encoding)
         indices = alphabet.encode_any(scored, config.score)
-        surprisal.score(read, indices, scored, run.generated / "score.html", f"{config.score} under {run.folder}")
-    print(f"written to {run.generated}")
+        run.write("score.html", surprisal.score, read, indices, scored, f"{config.score} under {run.folder}")
+    run.report()
 
 
 def train_on_each(config: Config) -> tuple[text.Alphabet, dict]:

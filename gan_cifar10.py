@@ -325,7 +325,7 @@ def train(config: Config) -> dict[str, float]:
 def generate(config: Config) -> None:
     """Draw samples, or a walk between latents, from the trained run `config.run` into its folder generated/."""
     devices.setup(config)
-    run = saved_runs.SavedRun(config.run)
+    run = saved_runs.SavedRun(config.run, config.to)
     classes = run.class_count(config)
     generator = build_generator(config, run.channels, classes)
     run.restore(averaged_generator=generator)

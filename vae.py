@@ -350,9 +350,9 @@ def train(config: Config) -> dict[str, float]:
 
 
 def generate(config: Config) -> None:
-    """Use the trained run `config.run` as the command line requests; the files go to its folder generated/."""
+    """Use the trained run `config.run` as the command line requests; the files go to its folder generated/ or --to."""
     devices.setup(dataclasses.replace(config, precision="float32"))  # log-likelihoods are sums over many pixels
-    run = saved_runs.SavedRun(config.run)
+    run = saved_runs.SavedRun(config.run, config.to)
     classes = run.class_count(config)
     networks = build_networks(config, run.channels, classes)
     run.restore(averaged_networks=networks)
@@ -370,7 +370,7 @@ def generate(config: Config) -> None:
         walk_between(run, config, networks, generate_images)
     if config.evaluate or config.classify:
         evaluate(run, config, networks, generate_images)
-    print(f"written to {run.generated}")
+    run.report()
 
 
 def walk_between(run: saved_runs.SavedRun, config: Config, networks: Networks, generate_images) -> None:
@@ -399,10 +399,10 @@ def evaluate(run: saved_runs.SavedRun, config: Config, networks: Networks, gener
         generated.encoded(run, test, base, generate_images)
         setting = {name: getattr(config, name) for name in ("likelihood", "binarization", "conditional")}
         samples = config.evaluation_samples
-        importance_sampling.evaluate(run.generated, test, base, terms, samples, config.seed, **setting)
+        run.write("evaluation.json", importance_sampling.evaluate, test, base, terms, samples, config.seed, **setting)
     if config.classify:
-        latent_dim, samples = config.latent_dim, CLASSIFY_SAMPLES
-        importance_sampling.classify(run.generated, training.labels, test, terms, latent_dim, samples, config.seed)
+        sampling = config.latent_dim, CLASSIFY_SAMPLES, config.seed
+        run.write("classification.json", importance_sampling.classify, training.labels, test, terms, *sampling)
 
 
 @cli.one_line_errors

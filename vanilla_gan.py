@@ -270,7 +270,7 @@ def train(config: Config) -> dict[str, float]:
 def generate(config: Config) -> None:
     """Write samples, a walk between latents, or the evaluation of the run `config.run` into its folder generated/."""
     devices.setup(config)
-    run = saved_runs.SavedRun(config.run)
+    run = saved_runs.SavedRun(config.run, config.to)
     generator = build_generator(config, run.channels)
     run.restore(averaged_generator=generator)
 
@@ -281,7 +281,7 @@ def generate(config: Config) -> None:
         training, test = (datasets.load(config.data, config.image_size, it, run.channels) for it in ("train", "test"))
         run.check_data(training)
         samples = generate_images(latent_space.draw(parzen.SAMPLES, config.latent_dim, config.seed))
-        parzen.evaluate(run.generated / "evaluation.json", samples, test.images, test.name, test.is_mnist)
+        run.write("evaluation.json", parzen.evaluate, samples, test.images, test.name, test.is_mnist)
     generated.samples_and_walk(run, config, generate_images)
 
 

@@ -1,8 +1,11 @@
 """A density of codes, estimated after training, from which an autoencoder is sampled."""
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
+
+from common import memory
 
 
 def fit_mixture(codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -23,15 +26,18 @@ def fit_mixture(codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     return {"weights": mixture.weights_, "means": mixture.means_, "covariances": mixture.covariances_}
 
 
-def draw_from_mixture(weights, means, covariances, count: int, seed: int) -> np.ndarray:
-    """Draw codes, float32 (count, code_size), from a mixture of Gaussians.
+def draw_from_mixture(weights, means, covariances, count: int, seed: int, size: int) -> Iterator[np.ndarray]:
+    """Draw `count` codes from a mixture of Gaussians, and yield them in parts: float32 (size, code_size) at most.
 
     weights: (components,). means: (components, code_size). covariances: (components, code_size, code_size).
     """
+    memory.check(24 * count, f"the components of {count:,} codes")
     random = np.random.default_rng(seed)
     chosen = random.choice(len(weights), count, p=np.divide(weights, np.sum(weights)))
-    codes = random.standard_normal((count, means.shape[-1]))
-    for number, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
-        rows = chosen == number
-        codes[rows] = mean + codes[rows] @ np.linalg.cholesky(covariance).T
-    return codes.astype(np.float32)
+    for start in range(0, count, size):
+        components = chosen[start : start + size]
+        codes = random.standard_normal((len(components), means.shape[-1]))
+        for number, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
+            rows = components == number
+            codes[rows] = mean + codes[rows] @ np.linalg.cholesky(covariance).T
+        yield codes.astype(np.float32)

@@ -42,8 +42,10 @@ class CommonConfig(CommandConfig):
 
     sample: Annotated[flags.Count, flags.NotEmpty, flags.PerCommand, flags.UsesRun()] = 0
     """Draw this many samples from a trained run instead of training."""
-    run: Annotated[flags.Named, flags.PerCommand] = "latest"
+    run: Annotated[flags.Named, flags.PerCommand, flags.NeedsUse] = "latest"
     """The trained run to use, for --sample and the like: its folder, or "latest"."""
+    to: Annotated[flags.Named, flags.PerCommand, flags.NeedsUse] = ""
+    """Folder for the results of --sample and the like; the run's own generated/ if empty."""
     seed: Annotated[int, flags.Between(0, 2**31 - 1)] = 0
     """Start of all randomness: the same seed gives the same run and, with --sample, the same samples."""
     minutes: Annotated[float, flags.AtLeast(0), flags.AtMost(10**7), flags.TrainingOnly] = 0.0

@@ -47,7 +47,8 @@ def _groups(config_class: type) -> dict[str, list[dataclasses.Field]]:
         needed = [it.conditions for it in markers if isinstance(it, flags.Needs)]
         if any(uses_run.issuperset(conditions) for conditions in needed):
             uses_run.add(field)
-    uses_run |= (flags.fields_with(config_class, flags.Changeable) & own) | {"run"}
+    uses_run |= flags.fields_with(config_class, flags.NeedsUse)
+    uses_run |= flags.fields_with(config_class, flags.Changeable) & own
     training = (flags.fields_with(config_class, flags.TrainingOnly) | TRAINING) - DEVICE_AND_FILES
     fields = {field.name: field for field in dataclasses.fields(config_class)}
     groups = {"Start here": [fields.pop(name) for name in START if name in fields]}

@@ -14,6 +14,7 @@ import tensorflow as tf
 from common import cli, environment, late_import, memory
 from common.errors import UserError
 
+PREDICTED_AT_ONCE = 250
 KERAS_DEFAULTS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
 
 
@@ -139,7 +140,7 @@ def threads_of_operation() -> int:
     return tf.config.threading.get_intra_op_parallelism_threads() or cores()
 
 
-def predict(network: Callable, inputs, size: int = 250) -> np.ndarray:
+def predict(network: Callable, inputs, size: int = PREDICTED_AT_ONCE) -> np.ndarray:
     """Return a network's outputs for any number of inputs (N, …), in inference mode, as an array (N, …)."""
     starts = range(0, len(inputs), size)
     if len(starts) > 20:  # takes seconds, and is not within a training loop, which has its own progress bar

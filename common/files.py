@@ -12,7 +12,7 @@ import shutil
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +28,7 @@ except ImportError:  # Windows
 
 LOCK = ".lock"  # the file whose lock stands for its folder
 PART = re.compile(r"\.([0-9a-f]{8})-(\d{1,10})\.part(?:\.keras)?$")  # in names: machine and process that write it
+PARTS_IN_FOLDER = f".*.{'[0-9a-f]' * 8}-[0-9]*.part"  # as a pattern: only these, as the folder may be the user's own
 A_DAY = 24 * 3600.0  # seconds
 
 
@@ -210,6 +211,19 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
     """Write arrays, by name, as an .npz file."""
     with atomic_write(path) as file:
         np.savez(file, **arrays)
+
+
+def write_npz_in_parts(path: Path, length: int, **arrays: Iterable[np.ndarray]) -> None:
+    """Write arrays of this length, by name, as a compressed .npz file; each is given as parts along its first axis."""
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, parts in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                for number, part in enumerate(parts):
+                    if number == 0:
+                        shape, dtype = (length, *part.shape[1:]), np.lib.format.dtype_to_descr(part.dtype)
+                        header = {"descr": dtype, "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(member, header)
+                    member.write(np.ascontiguousarray(part))
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

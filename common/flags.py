@@ -69,6 +69,10 @@ class PerCommand:
     """Belongs to one command; its value is not taken from the run that a command resumes or samples."""
 
 
+class NeedsUse:
+    """Has no effect without a flag that makes the command use a trained run."""
+
+
 @dataclasses.dataclass(frozen=True)
 class UsesRun:
     """Makes a command use a trained run instead of training one; reads_data: it reads the run's data, too."""
@@ -139,6 +143,12 @@ def active_uses(config) -> list[UsesRun]:
         for marker in markers
         if isinstance(marker, UsesRun) and getattr(config, field)
     ]
+
+
+def given_without_use(config) -> str:
+    """Return a flag that has no effect unless the command uses a trained run, as it was typed; "" if there is none."""
+    given = (name for name in fields_with(type(config), NeedsUse) if getattr(config, name) != _default(config, name))
+    return next((as_typed(name, getattr(config, name)) for name in sorted(given)), "")
 
 
 def expand_paths(config):

@@ -1,19 +1,22 @@
-"""Results of a trained run: samples, walks, maps and tables, written into the run's folder generated/.
+"""Results of a trained run: samples, walks, maps and tables, written into its folder generated/ or that of `--to`.
 
 The scripts pass functions: `generate_images` maps latents (N, latent_dim) and labels (N,) to images, uint8 (N, height,
-width, channels); `draw_latents` maps a count and a seed to latents, and draws standard normal ones by default.
+width, channels); `draw_latents` maps a count, a seed and a size to latents in parts of at most this size, an iterator,
+and draws standard normal ones by default.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from common import files, latent_space, pictures
+from common import cli, devices, files, latent_space, pictures
 from common.saved_runs import SavedRun
 
-MOST_SHOWN = 400  # samples in grid.png
+PART = 2 * devices.PREDICTED_AT_ONCE  # samples generated at once: other batches would change their last bits
+MOST_SHOWN = 400  # samples in grid.png, all from the first part
 MOST_ROWS = 100  # in reconstructions.png
 NEAREST = 10  # training pictures shown by --nearest
 MOST_TRAVERSED = 64  # latents, each of which has a row in traversals.png
@@ -27,28 +30,40 @@ def samples_and_walk(run: SavedRun, config, generate_images: Callable) -> None:
         samples(run, config, generate_images)
     if config.interpolate:
         walk(run, config, generate_images)
-    print(f"written to {run.generated}")
+    run.report()
 
 
 def samples(run: SavedRun, config, generate_images: Callable, draw_latents: Callable | None = None) -> None:
-    """Write `config.sample` images, with labels if the run is conditional, as samples.npz and grid.png."""
-    labels = run.labels(config, config.sample)
-    latents = (draw_latents or _normal_latents(config))(config.sample, config.seed)
+    """Write `config.sample` images, with labels if the run is conditional, as samples.npz and grid.png.
+
+    They are generated and written in parts, so that memory does not limit their number.
+    """
+    count = config.sample
+    latents = (draw_latents or _normal_latents(config))(count, config.seed, PART)
+
+    def labels() -> Iterator[np.ndarray]:
+        return (run.labels(config, min(PART, count - start), start) for start in range(0, count, PART))
+
+    parts = map(generate_images, latents, labels())
+    first = next(parts)
+    images = itertools.chain([first], parts)
+    if count > 10 * PART:  # takes seconds
+        images = cli.progress(images, "sampling", -(-count // PART))
     is_conditional = getattr(config, "conditional", False)
-    save_samples(run, generate_images(latents, labels), labels if is_conditional else None)
+    arrays = {"images": images, **({"labels": labels()} if is_conditional else {})}
+    run.write("samples.npz", files.write_npz_in_parts, count, **arrays)
+    run.write("grid.png", save_grid, first, next(labels()) if is_conditional else None, run.class_names)
 
 
-def save_samples(run: SavedRun, images: np.ndarray, labels: np.ndarray | None = None) -> None:
-    """Write images and labels as samples.npz and grid.png, which has a row for each of several classes."""
+def save_grid(path: Path, images: np.ndarray, labels: np.ndarray | None, class_names: Sequence[str]) -> None:
+    """Write images, at most 400, as a grid, which has a row for each of several classes."""
     shown = np.arange(min(len(images), MOST_SHOWN))
     columns, row_names = int(np.ceil(np.sqrt(len(shown)))), ()
     classes, counts = np.unique(labels[shown] if labels is not None else 0, return_counts=True)
     if len(classes) > 1:
-        columns, row_names = counts.min(), [run.class_names[label] for label in classes]
+        columns, row_names = counts.min(), [class_names[label] for label in classes]
         shown = np.concatenate([shown[labels[shown] == label][:columns] for label in classes])
-    pictures.save_png(run.generated / "grid.png", pictures.grid(images[shown], columns, row_names))
-    with files.atomic_write(run.generated / "samples.npz") as file:
-        np.savez_compressed(file, images=images, **({} if labels is None else {"labels": labels}))
+    pictures.save_png(path, pictures.grid(images[shown], columns, row_names))
 
 
 def walk(
@@ -62,13 +77,13 @@ def walk(
 
     interpolate: `latent_space.slerp` or `lerp`.
     """
-    stations = (draw_latents or _normal_latents(config))(4 * WALKERS, config.seed)
+    stations = next((draw_latents or _normal_latents(config))(4 * WALKERS, config.seed, 4 * WALKERS))
     steps = latent_space.round_trip(stations.reshape(4, WALKERS, -1), interpolate)  # (64, walkers, latent_dim)
     labels = run.labels(config, WALKERS)
     frames = np.stack([generate_images(latents, labels) for latents in steps])
-    pictures.save_gif(run.generated / "walk.gif", [pictures.grid(images, 4) for images in frames])
+    run.write("walk.gif", pictures.save_gif, [pictures.grid(images, 4) for images in frames])
     rows = frames[:17, :8].swapaxes(0, 1)  # (walkers, steps, height, width, channels)
-    pictures.save_png(run.generated / "walk.png", pictures.grid(np.concatenate(rows), 17))
+    run.write("walk.png", pictures.save_png, pictures.grid(np.concatenate(rows), 17))
 
 
 def latent_map(run: SavedRun, config, generate_images: Callable) -> None:
@@ -77,14 +92,14 @@ def latent_map(run: SavedRun, config, generate_images: Callable) -> None:
     if config.latent_dim == 2:
         latents = latent_space.plane(20)
         images = generate_images(latents, np.resize(label, len(latents)))
-        pictures.save_png(run.generated / "map.png", pictures.grid(images, 20))
+        run.write("map.png", pictures.save_png, pictures.grid(images, 20))
         return
     latents = latent_space.axes(config.latent_dim, 11)
     images = generate_images(latents, np.resize(label, len(latents)))
     images = images.reshape(config.latent_dim, 11, *images.shape[1:])
     strongest = images.std(axis=1).mean(axis=(1, 2, 3)).argsort()[::-1][:MOST_TRAVERSED]
     sheet = pictures.grid(np.concatenate(images[strongest]), 11, tuple(map(str, strongest)))
-    pictures.save_png(run.generated / "traversals.png", sheet)
+    run.write("traversals.png", pictures.save_png, sheet)
 
 
 def between(run: SavedRun, given: np.ndarray, latents: np.ndarray, label: int, generate_images: Callable) -> None:
@@ -96,8 +111,8 @@ def between(run: SavedRun, given: np.ndarray, latents: np.ndarray, label: int, g
     steps = np.concatenate([latent_space.slerp(start, end, 15)[:, 0], end])
     images = generate_images(steps, np.full(len(steps), label))
     sheet = np.concatenate([given[:1], images, given[1:]])
-    pictures.save_png(run.generated / "between.png", pictures.grid(sheet, len(sheet)))
-    pictures.save_gif(run.generated / "between.gif", [pictures.grid(it[None], 1) for it in [*images, *images[::-1]]])
+    run.write("between.png", pictures.save_png, pictures.grid(sheet, len(sheet)))
+    run.write("between.gif", pictures.save_gif, [pictures.grid(it[None], 1) for it in [*images, *images[::-1]]])
 
 
 def encoded(run: SavedRun, test, latents: np.ndarray, generate_images: Callable) -> None:
@@ -107,8 +122,8 @@ def encoded(run: SavedRun, test, latents: np.ndarray, generate_images: Callable)
     """
     images, labels = test.images[:50], test.labels[:50]
     sheet = pictures.counterparts([images, generate_images(latents[:50], labels)], 10)
-    pictures.save_png(run.generated / "reconstructions.png", sheet)
-    pictures.save_scatter(run.generated / "latents.png", latents, test.labels, test.class_names)
+    run.write("reconstructions.png", pictures.save_png, sheet)
+    run.write("latents.png", pictures.save_scatter, latents, test.labels, test.class_names)
 
 
 def nearest(
@@ -128,7 +143,7 @@ def nearest(
         class_name = f" ({run.class_names[labels[index]]})" if run.class_names else ""
         print(f"  {distances[index]:6.3g}   {names[index]}{class_name}")
     sheet = np.concatenate([query, images[found]])
-    pictures.save_png(run.generated / "nearest.png", pictures.grid(sheet, len(sheet)))
+    run.write("nearest.png", pictures.save_png, pictures.grid(sheet, len(sheet)))
 
 
 def reconstructions(
@@ -147,7 +162,7 @@ def reconstructions(
         if is_comparable:
             row["training_pictures_with_less"] = round(float(fractions[index]), 4)
         rows.append({**row, "odd": is_comparable and bool(fractions[index] >= ODD)})
-    files.write_json(run.generated / "reconstructions.json", rows)
+    run.write("reconstructions.json", files.write_json, rows)
     print("squared error   larger than that of   file")
     for row in rows:
         fraction = f"{row['training_pictures_with_less']:.1%} of training" if is_comparable else "-"
@@ -156,7 +171,7 @@ def reconstructions(
     images = np.stack(list(columns.values()), axis=1)[order]
     names = [f"{row['squared_error']:.1f}  {Path(row['file']).name}{'  odd' if row['odd'] else ''}" for row in rows]
     table = pictures.table(images, list(columns), names, [row["odd"] for row in rows])
-    pictures.save_png(run.generated / "reconstructions.png", table)
+    run.write("reconstructions.png", pictures.save_png, table)
 
 
 def until(stop: str, pieces: Iterable[str]) -> Iterator[str]:
@@ -181,8 +196,8 @@ def stream_text(run: SavedRun, prime: str, pieces: Iterable[str]) -> None:
             print(piece, end="", flush=True)
         print()
     finally:  # also when the reader of a pipe has read enough
-        files.write_text(run.generated / "sample.txt", written)
+        run.write("sample.txt", files.write_text, written)
 
 
 def _normal_latents(config) -> Callable:
-    return lambda count, seed: latent_space.draw(count, config.latent_dim, seed)
+    return lambda count, seed, size: latent_space.draw_in_parts(count, config.latent_dim, seed, size)

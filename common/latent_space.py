@@ -1,6 +1,6 @@
 """Latents, the random numbers that generators start from, and walks between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import NormalDist
 
 import numpy as np
@@ -12,6 +12,13 @@ def draw(count: int, latent_dim: int, seed: int) -> np.ndarray:
     """Draw standard normal latents: float32 (count, latent_dim)."""
     memory.check(4 * count * latent_dim, f"{count:,} times {latent_dim:,} latents")
     return np.random.default_rng(seed).standard_normal((count, latent_dim), np.float32)
+
+
+def draw_in_parts(count: int, latent_dim: int, seed: int, size: int) -> Iterator[np.ndarray]:
+    """Yield the latents that `draw` returns in parts of at most `size`."""
+    random = np.random.default_rng(seed)
+    for start in range(0, count, size):
+        yield random.standard_normal((min(size, count - start), latent_dim), np.float32)
 
 
 def slerp(start: np.ndarray, end: np.ndarray, steps: int) -> np.ndarray:

@@ -206,19 +206,14 @@ def save_scatter(path: Path, points: np.ndarray, labels: np.ndarray, class_names
     save_figure(path, figure, dpi=100)
 
 
-def save_confusion(path: Path, labels: np.ndarray, found: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
-    """Draw and return the confusion matrix: counts, with a row for each true and a column for each found class.
-
-    labels, found: the true and the found class of each image, (N,).
-    """
+def save_confusion(path: Path, matrix: np.ndarray, class_names: tuple[str, ...]) -> None:
+    """Draw a confusion matrix: counts, with a row for each true and a column for each found class."""
     from matplotlib.figure import Figure
-    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+    from sklearn.metrics import ConfusionMatrixDisplay
 
-    matrix = confusion_matrix(labels, found, labels=np.arange(len(class_names)))
     errors = matrix - np.diag(np.diag(matrix))  # which set the colours: the diagonal would make them pale
     side = 2 + 0.45 * len(class_names)
     figure = Figure(figsize=(side, side), layout="constrained")
     display = ConfusionMatrixDisplay(matrix, display_labels=list(map(lettering.for_charts, class_names)))
     display.plot(ax=figure.subplots(), cmap="Reds", colorbar=False, im_kw={"vmin": 0, "vmax": 2 * max(errors.max(), 1)})
     save_figure(path, figure, dpi=100)
-    return matrix

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from common import checkpoints, cli, files, flags, memory
-from common.errors import UserError
+from common import checkpoints, cli, files, flags
+from common.errors import UserError, reason_of
 
 # The type of each entry that config.json must have, by its path in the file.
 FORM = {("script",): str, ("settings",): dict, ("data", "name"): str, ("data", "digest"): str}
@@ -30,14 +31,16 @@ def configure(config_class: type, argv: list[str] | None, description: str):
     config = cli.parse(config_class, argv, description)
     if config.resume and config.uses_trained_run:
         raise UserError(f"--resume {config.resume}: continues training; to use a trained run, name it with --run")
-    if not config.uses_trained_run and getattr(config, "run", "latest") != "latest":
-        raise UserError(f"--run {config.run}: needs --sample or another use of the run; --resume continues training")
+    if not config.uses_trained_run and (idle := flags.given_without_use(config)):
+        raise UserError(f"{idle}: needs --sample or another use of the run; --resume continues training")
     if not (config.resume or config.uses_trained_run):
         return config
     field = "run" if config.uses_trained_run else "resume"
     folder = _find(config_class, getattr(config, field), Path(config.output_dir))
     saved = read_config(config_class, folder)
     files.remove_abandoned(folder)
+    if getattr(config, "to", ""):
+        files.remove_abandoned(Path(config.to), files.PARTS_IN_FOLDER)
     config = cli.parse(config_class, argv, description, defaults=saved)
     if different := flags.contradictions(config, saved):
         advice = "name another run with --run, or train one" if config.uses_trained_run else "start a new run"
@@ -82,9 +85,14 @@ class SavedRun:
     pictures. alphabet: of text. digests: of other files that the result depends on, as "<part>_digest" (`open_folder`).
     """
 
-    def __init__(self, folder: str | Path):
-        """Read the config.json in `folder`. Raises UserError if it cannot be read."""
+    def __init__(self, folder: str | Path, to: str = ""):
+        """Read the config.json in `folder`; to: folder for results, "" for the run's generated/.
+
+        Raises UserError if it cannot be read.
+        """
         self.folder = Path(folder)
+        self.generated = Path(to) if to else self.folder / "generated"
+        self._written, self._unwritten = [], []
         description = _description(self.folder)
         data, self.settings = description["data"], description["settings"]
         self.data_name, self.digest = data["name"], data["digest"]
@@ -129,28 +137,48 @@ class SavedRun:
         """Return the number of classes that the networks know: 0 without `--conditional`."""
         return len(self.class_names) if config.conditional else 0
 
-    def labels(self, config, count: int) -> np.ndarray:
+    def labels(self, config, count: int, start: int = 0) -> np.ndarray:
         """Return `count` labels: the class that `--label` names, or all classes in turn; 0 without `--conditional`.
+
+        start: how many labels precede these.
 
         Raises UserError if the run has no class of that name.
         """
         known = self.class_names if getattr(config, "conditional", False) else ()
         label = getattr(config, "label", "")
-        memory.check(8 * count, f"{count:,} samples")
         if not label:
-            return np.resize(np.arange(max(len(known), 1)), count)
+            return np.arange(start, start + count) % max(len(known), 1)
         if label not in known:
             classes = ", ".join(known) or "none, as it was trained without --conditional"
             raise UserError(f"--label {label}: the run's classes are: {classes}")
         return np.full(count, known.index(label))
 
-    @property
-    def generated(self) -> Path:
-        """The folder for results of the trained run, which this creates."""
-        path = self.folder / "generated"
-        with files.as_user_error(path):
-            path.mkdir(exist_ok=True)
-        return path
+    def write(self, name: str, save: Callable, *arguments, **options) -> None:
+        """Call `save(path, *arguments, **options)` for a result of this name, which makes the folder for results.
+
+        If the file cannot be written, `report` says so: what `save` prints before, and other results, are not lost.
+        """
+        folder_error = None
+        try:
+            self.generated.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            folder_error = reason_of(error)
+        try:
+            save(self.generated / name, *arguments, **options)
+            self._written.append(name)
+        except UserError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            self._unwritten.append((name, folder_error or reason_of(error.__cause__)))
+
+    def report(self) -> None:
+        """Print where the results are. Raises UserError if any of them could not be written."""
+        if self._written:
+            print(f"written to {self.generated}", flush=True)
+        if self._unwritten:
+            names = ", ".join(name for name, _ in self._unwritten)
+            reason = self._unwritten[0][1]
+            raise UserError(f"cannot write {names} in {self.generated}: {reason}; name another folder with --to")
 
 
 def _description(folder: Path) -> dict:

@@ -65,7 +65,7 @@ def active_units(codes: np.ndarray) -> int:
 
 
 def evaluate(
-    folder: Path,
+    path: Path,
     test: Images,
     codes: np.ndarray,
     terms: Callable,
@@ -76,7 +76,7 @@ def evaluate(
     binarization: str,
     conditional: bool,
 ) -> None:
-    """Estimate the log-likelihood of the test images, print it beside published figures, and write evaluation.json.
+    """Estimate the log-likelihood of the test images, print it beside published figures, and write it to `path`.
 
     codes: the mean latents of the test images, or their base variables if the prior is a flow, (N, latent_dim).
     terms, samples, seed: as for `make_estimator`.
@@ -100,9 +100,9 @@ def evaluate(
         "standard_error": bounds.std() / np.sqrt(len(bounds)),
         "active_units": active_units(codes),
     }
-    files.write_json(folder / "evaluation.json", result)
     is_comparable = test.is_mnist and result["binarization"] == "dynamic" and not conditional
     print_result(result, codes.shape[-1], PUBLISHED_FIGURES if is_comparable else {})
+    files.write_json(path, result)
 
 
 def print_result(result: dict, latent_dim: int, published: dict[str, float]) -> None:
@@ -120,14 +120,16 @@ def print_result(result: dict, latent_dim: int, published: dict[str, float]) -> 
 
 
 def classify(
-    folder: Path, train_labels: np.ndarray, test: Images, terms: Callable, latent_dim: int, samples: int, seed: int
+    path: Path, train_labels: np.ndarray, test: Images, terms: Callable, latent_dim: int, samples: int, seed: int
 ) -> None:
-    """Classify test images by their likelihood; print the accuracy; write classification.json and confusion.png.
+    """Classify test images by their likelihood; print the accuracy; write the result to `path`, and confusion.png.
 
     Bayes' rule: an image belongs to the class with the highest log p(x|class) + log p(class). The first term is the
     importance-weighted bound, the second comes from the frequency of the class among `train_labels`, (N,).
     terms, latent_dim, samples, seed: as for `make_estimator`; the model must be conditional on the class.
     """
+    from sklearn.metrics import confusion_matrix  # takes a second to import
+
     estimate = make_estimator(terms, latent_dim, samples, seed)
     counts = np.bincount(train_labels, minlength=len(test.class_names))
     scores = np.empty((len(test.labels), len(counts)))
@@ -135,8 +137,9 @@ def classify(
         _, _, bounds = estimate(test.images, np.full_like(test.labels, label), f"class {name}")
         scores[:, label] = bounds + np.log(counts[label] / len(train_labels))
     predicted = scores.argmax(axis=-1)
-    matrix = pictures.save_confusion(folder / "confusion.png", test.labels, predicted, test.class_names)
+    matrix = confusion_matrix(test.labels, predicted, labels=np.arange(len(test.class_names)))
     accuracy = float((predicted == test.labels).mean())
     result = {"data": test.name, "accuracy": accuracy, "samples": samples, "confusion": matrix.tolist()}
-    files.write_json(folder / "classification.json", result)
-    print(f"classifies {accuracy:.2%} of {test.name} correctly")
+    print(f"classifies {accuracy:.2%} of {test.name} correctly", flush=True)
+    files.write_json(path, result)
+    pictures.save_confusion(path.with_name("confusion.png"), matrix, test.class_names)

@@ -53,10 +53,10 @@ def evaluate_codes(
     steps = (2.0,) if is_binary else (2.0, 1.0, 0.5, 0.25)  # with 2, bits stay -1 and 1
     result["code"] = compression.code_curve(training_codes, codes, images, decode, steps)
     result["jpeg"] = compression.jpeg_curve(test.images)
-    files.write_json(path, result)
     count = codes.shape[-1]
     size = f"{count} bits (PCA: {count} numbers)" if is_binary else f"{count} numbers"
     print_result(result, test.name, size)
+    files.write_json(path, result)
 
 
 def squared_errors(images, reconstructions) -> np.ndarray:

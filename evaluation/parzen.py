@@ -32,8 +32,13 @@ def evaluate(path: Path, samples: np.ndarray, test_images: np.ndarray, test_name
     the test images. is_mnist: whether they are those for which figures are published.
     """
     result = log_likelihood(samples, test_images)
+    print_result(result, test_name, is_mnist)
     files.write_json(path, result)
-    print(f"mean log-likelihood of the test images under Parzen windows around {len(samples):,} samples, in nats:")
+
+
+def print_result(result: dict, test_name: str, is_mnist: bool) -> None:
+    """Print the result of `log_likelihood`, and below it, for MNIST, the paper's figures."""
+    print(f"mean log-likelihood of the test images under Parzen windows around {result['samples']:,} samples, in nats:")
     print(f"  {'this run':25} {result['log_likelihood']:.1f} ± {result['standard_error']:.1f}  ({test_name})")
     if {SIGMAS[0], SIGMAS[-1]} & set(result["sigma"]):
         print(f"  perhaps too low: the best sigma lies at the edge of the range tried, {SIGMAS[0]} to {SIGMAS[-1]}")

@@ -45,14 +45,14 @@ def surprisal(read: Callable, indices: np.ndarray) -> np.ndarray:
     return losses / math.log(2)
 
 
-def score(read: Callable, indices: np.ndarray, text: str, path: Path, title: str) -> None:
-    """Print the mean surprisal of a text, and write that of each character as an HTML page.
+def score(path: Path, read: Callable, indices: np.ndarray, text: str, title: str) -> None:
+    """Print the mean surprisal of a text, and write that of each character to `path` as HTML.
 
     indices: those of the text after one character, with which it may be predicted, (len(text) + 1,).
     """
     bits = surprisal(read, indices[None])[0]
+    print(f"{title}: {bits.mean():.4f} bits per character, {bits.mean() * math.log(2):.4f} nats", flush=True)
     save_page(path, text, bits, title)
-    print(f"{title}: {bits.mean():.4f} bits per character, {bits.mean() * math.log(2):.4f} nats")
 
 
 def by_mean_surprisal(readers: dict[str, Callable], indices: np.ndarray) -> dict[str, float]:

@@ -257,6 +257,19 @@ def test_evaluation_of_a_finished_run(finished, name):
         assert sizes == sorted(sizes)
 
 
+def test_figures_are_printed_even_if_no_file_can_be_written(finished, own_pictures, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    flags = ["--nearest", own_pictures[0], "--reconstruct", *own_pictures, "--evaluate", "--to", str(tmp_path / "file")]
+    with pytest.raises(SystemExit) as leaving:
+        autoencoder.main([*flags, "--run", str(finished / "real")])
+    assert leaving.value.code == 2
+    captured = capsys.readouterr()
+    for figures in ("squared error   larger", "codes, found in", "classification, fraction", "compression, mean bits"):
+        assert figures in captured.out
+    names = "reconstructions.json, reconstructions.png, nearest.png, evaluation.json"
+    assert f"cannot write {names} in {tmp_path}/file: file exists; name another folder with --to" in captured.err
+
+
 def test_noise_removed_from_noisy_pictures_does_not_make_them_odd(finished, own_pictures, capsys):
     folder = finished / "real"
     autoencoder.main(["--reconstruct", *own_pictures, "--as_they_are", "--run", str(folder)])

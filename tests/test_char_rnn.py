@@ -267,6 +267,20 @@ def test_a_text_ends_with_its_stop_which_may_lie_across_pieces():
     assert list(generated.until("absent", pieces)) == pieces
 
 
+def test_text_and_score_are_printed_even_if_no_file_can_be_written(trained, capsys):
+    Path("score.txt").write_text("the cat\n")
+    (trained / "generated").touch()
+    with pytest.raises(SystemExit) as leaving:
+        char_rnn.main(["--sample", "3", "--prime", "the ", "--score", "score.txt"])
+    assert leaving.value.code == 2
+    captured = capsys.readouterr()
+    assert "\nthe " in captured.out
+    assert " bits per character, " in captured.out
+    assert f"cannot write sample.txt, score.html in {trained}/generated: file exists; name another" in captured.err
+    char_rnn.main(["--score", "score.txt", "--to", "elsewhere"])
+    assert [path.name for path in Path("elsewhere").iterdir()] == ["score.html"]
+
+
 def test_scoring(trained, capsys):
     Path("score.txt").write_text("the cat <\n")
     char_rnn.main(["--score", "score.txt"])

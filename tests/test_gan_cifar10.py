@@ -16,7 +16,7 @@ from PIL import Image
 import gan_cifar10
 from blocks import augmentation, classes, gradient_penalties
 from blocks.gap_aware import gap_aware_factor
-from common import generated, saved_runs
+from common import generated
 from gan_cifar10 import Config
 
 SMALL = Config(
@@ -373,13 +373,11 @@ def test_run_that_is_killed_and_resumed_equals_one_that_is_not(trained):
 
 
 def test_samples_of_several_classes_have_a_row_for_each(tmp_path):
-    run = object.__new__(saved_runs.SavedRun)
-    run.folder, run.class_names = tmp_path, ("dark", "light", "white")
     labels = np.array([0, 2, 0, 2, 0])
     images = np.full((5, 8, 8, 3), 50, np.uint8)
     images[labels == 2] = 250
-    generated.save_samples(run, images, labels)
-    sheet = np.asarray(Image.open(tmp_path / "generated/grid.png"))
+    generated.save_grid(tmp_path / "grid.png", images, labels, ("dark", "light", "white"))
+    sheet = np.asarray(Image.open(tmp_path / "grid.png"))
     pixels = sheet[:, -116:]  # two columns of 56 pixels and their borders
     assert pixels.shape[0] == 2 + 2 * 58
     assert set(np.unique(pixels[:58])) == {32, 50}

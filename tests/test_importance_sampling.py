@@ -72,7 +72,9 @@ def test_published_figures_stand_only_beside_comparable_ones(monkeypatch, capsys
     monkeypatch.setattr(Images, "is_mnist", changes.pop("mnist", False))
     setting = {"likelihood": "bernoulli", "binarization": "dynamic", "conditional": False, **changes}
     codes = np.zeros((5, 2), np.float32)
-    importance_sampling.evaluate(Path(), TEST, codes, terms_of(linear_model.networks(0.5)), 7, 0, **setting)
+    importance_sampling.evaluate(
+        Path("evaluation.json"), TEST, codes, terms_of(linear_model.networks(0.5)), 7, 0, **setting
+    )
     printed, result = capsys.readouterr().out, json.loads(Path("evaluation.json").read_text())
     assert ("86.76" in printed) == is_comparable
     assert ("given the classes" in printed) == result["given_the_class"] == setting["conditional"]
@@ -91,7 +93,7 @@ def test_bayes_rule_weighs_the_likelihoods_by_the_frequency_of_the_classes(capsy
         return tf.broadcast_to(of_class[:, None], noise.shape[:2]), tf.zeros(noise.shape[:2])
 
     for train_labels in ([0, 1], [0] * 5 + [1], [0] * 30 + [1]):
-        importance_sampling.classify(Path(), np.array(train_labels), TEST, terms, 2, 1, 0)
+        importance_sampling.classify(Path("classification.json"), np.array(train_labels), TEST, terms, 2, 1, 0)
         result = json.loads(Path("classification.json").read_text())
         log_odds = np.log(np.mean(train_labels) / (1 - np.mean(train_labels)))
         expected = ratios + log_odds > 0

@@ -1,6 +1,7 @@
 """Latents drawn for pictures, and the walks between them."""
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from common import latent_space
@@ -39,6 +40,13 @@ def test_a_round_trip_visits_its_stations_and_returns_to_the_first():
 
 def test_draws_of_neighbouring_seeds_have_nothing_in_common():
     assert not np.isin(latent_space.draw(12, 5, 0), latent_space.draw(12, 5, 1)).any()
+
+
+@pytest.mark.parametrize("latent_dim", [1, 3, 32])
+def test_latents_drawn_in_parts_are_those_drawn_at_once(latent_dim):
+    parts = list(latent_space.draw_in_parts(1101, latent_dim, 5, 500))
+    assert [part.shape for part in parts] == [(500, latent_dim), (500, latent_dim), (101, latent_dim)]
+    np.testing.assert_array_equal(np.concatenate(parts), latent_space.draw(1101, latent_dim, 5))
 
 
 def test_plane_is_even_in_probability_and_begins_at_the_upper_left():

@@ -78,7 +78,7 @@ def test_charts_with_class_names_that_matplotlib_would_read_as_formulas(name):
     labels = np.array([0, 1, 0, 1])
     names = (name, "b")
     pictures.save_scatter(Path("scatter.png"), np.eye(4)[:, :2], labels, names)
-    pictures.save_confusion(Path("confusion.png"), labels, labels, names)
+    pictures.save_confusion(Path("confusion.png"), np.eye(2, dtype=int), names)
     assert Path("scatter.png").exists()
     assert Path("confusion.png").exists()
 

@@ -363,6 +363,22 @@ def test_what_can_be_made_with_a_run(plain_run, capsys, tmp_path):
     assert f"{-result['importance_weighted_bound']:.2f} ± " in capsys.readouterr().out
 
 
+def test_figures_are_printed_even_if_no_file_can_be_written(conditional_run, capsys, monkeypatch):
+    monkeypatch.setattr(vae, "CLASSIFY_SAMPLES", 1)
+    (conditional_run / "generated").touch()
+    with pytest.raises(SystemExit) as leaving:
+        vae.main(["--evaluate", "--evaluation_samples", "2", "--classify"])
+    assert leaving.value.code == 2
+    captured = capsys.readouterr()
+    assert "  ELBO " in captured.out
+    assert "with 2 importance samples" in captured.out
+    assert "% of scikit-learn's small digits" in captured.out
+    names = "reconstructions.png, latents.png, evaluation.json, classification.json"
+    assert f"cannot write {names} in {conditional_run}/generated: file exists; name another folder" in captured.err
+    vae.main(["--classify", "--to", "elsewhere"])
+    assert {path.name for path in Path("elsewhere").iterdir()} == {"classification.json", "confusion.png"}
+
+
 def change_settings(folder, **settings):
     description = json.loads((folder / "config.json").read_text())
     description["settings"].update(settings)

@@ -262,6 +262,19 @@ def test_run_writes_its_files_and_can_be_sampled_and_evaluated(finished_run, cap
     assert "not comparable with the published figures" in capsys.readouterr().out
 
 
+def test_the_likelihood_is_printed_even_if_no_file_can_be_written(finished_run, capsys, monkeypatch):
+    monkeypatch.setattr(parzen, "SAMPLES", 300)
+    (finished_run / "generated").touch()
+    with pytest.raises(SystemExit) as leaving:
+        vanilla_gan.main(["--sample", "5", "--evaluate"])
+    assert leaving.value.code == 2
+    captured = capsys.readouterr()
+    assert "  this run " in captured.out
+    assert f"cannot write evaluation.json, samples.npz, grid.png in {finished_run}/generated: file" in captured.err
+    vanilla_gan.main(["--evaluate", "--to", "elsewhere"])
+    assert [path.name for path in Path("elsewhere").iterdir()] == ["evaluation.json"]
+
+
 def test_one_epoch_and_another_after_resuming_equal_two(finished_run):
     vanilla_gan.main([*TINY_FLAGS, "--epochs", "1", "--name", "resumed"])
     keras.utils.clear_session()

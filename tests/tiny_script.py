@@ -98,7 +98,7 @@ def train(config: Config) -> None:
 def generate(config: Config) -> None:
     """Draw samples from a trained run."""
     devices.setup(config)
-    run = saved_runs.SavedRun(config.run)
+    run = saved_runs.SavedRun(config.run, config.to)
     classes = run.class_count(config)
     network = build(config, run.channels, classes)["network"]
     run.restore(network=network)

@@ -63,7 +63,7 @@ def save_grid(path: Path, images: np.ndarray, labels: np.ndarray | None, class_n
     if len(classes) > 1:
         columns, row_names = counts.min(), [class_names[label] for label in classes]
         shown = np.concatenate([shown[labels[shown] == label][:columns] for label in classes])
-    pictures.save_png(path, pictures.grid(images[shown], columns, row_names))
+    pictures.save_png(path, pictures.grid(images[shown], columns, row_names), row_names)
 
 
 def walk(
@@ -171,7 +171,7 @@ def reconstructions(
     images = np.stack(list(columns.values()), axis=1)[order]
     names = [f"{row['squared_error']:.1f}  {Path(row['file']).name}{'  odd' if row['odd'] else ''}" for row in rows]
     table = pictures.table(images, list(columns), names, [row["odd"] for row in rows])
-    run.write("reconstructions.png", pictures.save_png, table)
+    run.write("reconstructions.png", pictures.save_png, table, names)
 
 
 def until(stop: str, pieces: Iterable[str]) -> Iterator[str]:

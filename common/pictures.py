@@ -105,11 +105,8 @@ def counterparts(parts: Sequence[np.ndarray], columns: int) -> np.ndarray:
 
 def page(text: str, caption: str, columns: int = 64, rows: int = 14) -> np.ndarray:
     """Draw the beginning of a text below a caption, in lines of `columns` characters: uint8 (height, width, 3)."""
-    lines = [
-        line[start : start + columns]
-        for line in map(lettering.visible, text.strip("\n").split("\n"))
-        for start in range(0, len(line) or 1, columns)
-    ]
+    visible = map(lettering.visible, text.strip("\n").split("\n"))
+    lines = [piece for line in visible for piece in lettering.wrap(line, columns)]
     sheet = Image.new("RGB", (columns * 8 + 24, (rows + 2) * 19), (250, 250, 246))
     draw = ImageDraw.Draw(sheet)
     lettering.write(draw, (12, 8), caption, (130, 130, 130), size=11)
@@ -118,10 +115,11 @@ def page(text: str, caption: str, columns: int = 64, rows: int = 14) -> np.ndarr
     return np.asarray(sheet)
 
 
-def save_png(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 pixels (height, width, 3) as a PNG."""
+def save_png(path: Path, pixels: np.ndarray, names: Sequence[str] = ()) -> None:
+    """Write uint8 pixels (height, width, 3) as a PNG, and the names drawn in it beside it if no font has them."""
     with atomic_write(path) as file:
         Image.fromarray(pixels).save(file, "PNG")
+    lettering.write_beside(path, names)
 
 
 def save_gif(path: Path, frames: list[np.ndarray], milliseconds: int = 100, rest: int = 0) -> None:
@@ -194,16 +192,17 @@ def save_scatter(path: Path, points: np.ndarray, labels: np.ndarray, class_names
         points = np.concatenate(
             [points, np.random.default_rng(0).random((len(points), 1))], axis=1
         )  # spread them over a plane
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.subplots()
-    for label, class_name in enumerate(class_names or ("",)):
-        chosen = points[labels == label]
-        name_shown = lettering.for_charts(class_name)
-        axes.scatter(chosen[:, 0], chosen[:, 1], s=2, color=f"C{label % 10}", label=name_shown)
-    axes.set(xlabel=f"first {name}", ylabel=f"second {name}", aspect="equal")
-    if class_names:
-        axes.legend(markerscale=5, loc="center left", bbox_to_anchor=(1, 0.5))
-    save_figure(path, figure, dpi=100)
+    with lettering.chart(path, class_names):
+        figure = Figure(figsize=(7, 6), layout="constrained")
+        axes = figure.subplots()
+        for label, class_name in enumerate(class_names or ("",)):
+            chosen = points[labels == label]
+            name_shown = lettering.for_charts(class_name)
+            axes.scatter(chosen[:, 0], chosen[:, 1], s=2, color=f"C{label % 10}", label=name_shown)
+        axes.set(xlabel=f"first {name}", ylabel=f"second {name}", aspect="equal")
+        if class_names:
+            axes.legend(markerscale=5, loc="center left", bbox_to_anchor=(1, 0.5))
+        save_figure(path, figure, dpi=100)
 
 
 def save_confusion(path: Path, matrix: np.ndarray, class_names: tuple[str, ...]) -> None:
@@ -213,7 +212,10 @@ def save_confusion(path: Path, matrix: np.ndarray, class_names: tuple[str, ...])
 
     errors = matrix - np.diag(np.diag(matrix))  # which set the colours: the diagonal would make them pale
     side = 2 + 0.45 * len(class_names)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    display = ConfusionMatrixDisplay(matrix, display_labels=list(map(lettering.for_charts, class_names)))
-    display.plot(ax=figure.subplots(), cmap="Reds", colorbar=False, im_kw={"vmin": 0, "vmax": 2 * max(errors.max(), 1)})
-    save_figure(path, figure, dpi=100)
+    with lettering.chart(path, class_names):
+        figure = Figure(figsize=(side, side), layout="constrained")
+        display = ConfusionMatrixDisplay(matrix, display_labels=list(map(lettering.for_charts, class_names)))
+        turned = "vertical" if max(map(len, class_names)) > 4 else "horizontal"  # long names would overlap
+        colors = {"vmin": 0, "vmax": 2 * max(errors.max(), 1)}
+        display.plot(ax=figure.subplots(), cmap="Reds", colorbar=False, im_kw=colors, xticks_rotation=turned)
+        save_figure(path, figure, dpi=100)

@@ -1,13 +1,13 @@
 """What a training run records in its folder: tables of losses, samples, texts, curves and TensorBoard events."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from common import checkpoints, files, pictures, tables
+from common import checkpoints, files, lettering, pictures, tables
 from common.errors import UserError
 
 TABLES = ("metrics.csv", "validation.csv")
@@ -16,9 +16,12 @@ TABLES = ("metrics.csv", "validation.csv")
 class RunLog:
     """The records of a run in `folder`; every change reaches the disk at once."""
 
-    def __init__(self, folder: Path, tensorboard: bool):
-        """tensorboard: also write TensorBoard events, once `check_tensorboard` has raised no error."""
-        self.folder = folder
+    def __init__(self, folder: Path, tensorboard: bool, row_names: Sequence[str] = ()):
+        """tensorboard: also write TensorBoard events, once `check_tensorboard` has raised no error.
+
+        row_names: those in the grids of samples.
+        """
+        self.folder, self._row_names = folder, row_names
         self._board = tf.summary.create_file_writer(str(folder / "tensorboard")) if tensorboard else None
 
     def append(self, table: str, row: dict, scalars: dict[str, float]) -> None:
@@ -43,6 +46,8 @@ class RunLog:
         if text is not None:
             files.write_text(sample.with_suffix(".txt"), text)
             self._join_texts()
+            lettering.report_without_font(sample.with_suffix(".png"), [text])
+        lettering.write_beside(self.folder / "samples.gif", self._row_names)  # of all grids
         if self._board:
             with self._board.as_default(step=step):
                 tf.summary.image("samples", sheet[None])

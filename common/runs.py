@@ -211,7 +211,7 @@ class Run:
                 self._write_checkpoint(folder)
 
         self.folder, self._lock = run_folder.create(self.config, fill, self.device.is_chief)
-        self._records = run_log.RunLog(self.folder, self.config.tensorboard)
+        self._open_records()
 
     def _open(self, folder: Path) -> None:
         """Write the folder's config.json, and make the folders in it."""
@@ -258,8 +258,12 @@ class Run:
             for table, step in (("metrics.csv", self._done), ("validation.csv", validated))
         }
         self._open(self.folder)  # only now that no error can prevent the run from continuing
-        self._records = run_log.RunLog(self.folder, self.config.tensorboard)
+        self._open_records()
         self._records.go_back_to(self._done, rows)
+
+    def _open_records(self) -> None:
+        row_names = self.data.class_names if getattr(self.config, "conditional", False) else ()
+        self._records = run_log.RunLog(self.folder, self.config.tensorboard, row_names)
 
     def _save(self) -> None:
         self._count_seconds()

@@ -336,7 +336,7 @@ def test_a_picture_that_cannot_be_written_is_a_user_error_and_leaves_nothing(lim
 
 
 def test_letters_of_other_scripts_are_drawn():
-    pages = [pictures.page(letter, "") for letter in "éЖλ\N{REPLACEMENT CHARACTER}中"]
+    pages = [pictures.page(letter, "") for letter in "éЖλ\N{REPLACEMENT CHARACTER}א"]
     drawn = {page.tobytes() for page in pages}
     assert len(drawn) == 5  # not the same empty box for each
 

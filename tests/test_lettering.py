@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_script
 
-from common import lettering, pictures, run_log
+from common import fonts, lettering, pictures, run_log
 
 MANY = ("Cn", "Co", "Cs", "Lo")  # unassigned, private, half a character, and most ideographs: every 97th of these
 CHARACTERS = [
@@ -20,8 +20,8 @@ CHARACTERS = [
 ]
 
 
-def is_drawn(text):
-    return lettering.font(14).getmask(text).getbbox() is not None
+def is_drawn(character):
+    return fonts.load(14, None, fonts.of(character)).getmask(character).getbbox() is not None
 
 
 def test_every_character_is_drawn_as_itself_or_as_a_stand_in():
@@ -61,16 +61,16 @@ def test_names_of_rows_and_columns_with_line_ends(name):
 
 def test_letters_that_cannot_be_laid_out_together_are_drawn_one_by_one(monkeypatch):
     alone = pictures.page("abc", "caption")
-    font = lettering.font
+    load = fonts.load
 
-    def refusing_font(size, layout=None):
+    def refusing_font(size, layout=None, path=None):
         if layout is None:
             raise RuntimeError("raqm_layout() failed.")
-        return font(size, layout)
+        return load(size, layout, path)
 
-    monkeypatch.setattr(lettering, "font", refusing_font)
+    monkeypatch.setattr(fonts, "load", refusing_font)
     assert np.abs(pictures.page("abc", "caption").astype(int) - alone).mean() < 5
-    assert lettering.width("abc") == pytest.approx(font(14).getlength("abc"), abs=2)
+    assert lettering.width("abc") == pytest.approx(load(14).getlength("abc"), abs=2)
 
 
 @pytest.mark.parametrize("name", ["a$b$", "$", "_hidden", "$\\frac$", "a\nb", "\\$x$"])

@@ -50,9 +50,9 @@ def write_json(name: str, result: dict) -> None:
 
 
 def publish(name: str, result: dict, section: Callable[[dict], list[str]]) -> None:
-    """Write a result as `write_json` does, and print its section."""
+    """Print the section of a result, and write the result as `write_json` does."""
+    print("\n".join(section(result)), flush=True)
     write_json(name, result)
-    print("\n".join(section(result)))
     print(f"\nwritten to {FOLDER / name}.json")
 
 

@@ -6,6 +6,7 @@ import difflib
 import io
 import itertools
 import sys
+import time
 import typing
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.progress import track
 
 from common import command_help, flags, folders, text_files
 from common.errors import UserError, one_line_errors
+from common.run_display import SECONDS_BETWEEN_LINES
 
 __all__ = ["CommandConfig", "CommonConfig", "PictureConfig", "one_line_errors", "parse", "progress", "script_name"]
 
@@ -137,11 +139,20 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
 
 
 def progress(items: Iterable, description: str, total: int | None = None) -> Iterable:
-    """Yield `items` and show a progress bar, on a terminal only, until the last one.
+    """Yield `items`, and show a progress bar on a terminal until the last one, elsewhere a line every ten seconds.
 
     total: the number of items; needed if `items` has no length.
     """
-    return track(items, description, total, transient=True, disable=not sys.stdout.isatty())
+    total = len(items) if total is None else total
+    if sys.stdout.isatty():
+        yield from track(items, description, total, transient=True)
+        return
+    printed_at = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - printed_at >= SECONDS_BETWEEN_LINES:
+            printed_at = time.monotonic()
+            print(f"{description} {number:,}/{total:,}", flush=True)
+        yield item
 
 
 def _unknown_flag(config_class: type, word: str, words: list[str]) -> str:

@@ -145,12 +145,6 @@ def active_uses(config) -> list[UsesRun]:
     ]
 
 
-def given_without_use(config) -> str:
-    """Return a flag that has no effect unless the command uses a trained run, as it was typed; "" if there is none."""
-    given = (name for name in fields_with(type(config), NeedsUse) if getattr(config, name) != _default(config, name))
-    return next((as_typed(name, getattr(config, name)) for name in sorted(given)), "")
-
-
 def expand_paths(config):
     """Return the config with ~ and ~user at the start of each path replaced by the home folder, if it is known.
 

@@ -31,8 +31,10 @@ def configure(config_class: type, argv: list[str] | None, description: str):
     config = cli.parse(config_class, argv, description)
     if config.resume and config.uses_trained_run:
         raise UserError(f"--resume {config.resume}: continues training; to use a trained run, name it with --run")
-    if not config.uses_trained_run and (idle := flags.given_without_use(config)):
-        raise UserError(f"{idle}: needs --sample or another use of the run; --resume continues training")
+    for field in () if config.uses_trained_run else sorted(flags.fields_with(config_class, flags.NeedsUse)):
+        if (value := getattr(config, field)) != getattr(config_class, field):  # its default
+            needed = "needs --sample or another use of the run; --resume continues training"
+            raise UserError(f"{flags.as_typed(field, value)}: {needed}")
     if not (config.resume or config.uses_trained_run):
         return config
     field = "run" if config.uses_trained_run else "resume"

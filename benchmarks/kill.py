@@ -1,163 +1,185 @@
-"""Kill a training at random moments, resume it each time, and check that it ends as if nothing had happened.
+"""Kill each script at random moments, resume it each time, and check that it ends as if nothing had happened.
 
-A small run of dcgan_mnist.py is trained once undisturbed. The same run is then killed `--kills` times with SIGKILL,
-which no process can catch: while it starts, trains and saves. After each kill it is resumed, or started again if its
-folder did not exist yet. At the end its checkpoints, its metrics (except times) and its grids of samples must equal
-those of the undisturbed run bit for bit.
+A small run of a script is made once undisturbed. The same run is then killed `--kills` times with SIGKILL, which no
+process can catch: while it starts, trains, saves, and writes its last files. After each kill it is resumed, or started
+again if its folder did not exist yet. At the end every file in its output folder must equal that of the undisturbed
+run, except for times; nothing else may be left there.
 
-    python -m benchmarks.kill --kills 20
+    python -m benchmarks.kill
+    python -m benchmarks.kill --script vae --kills 20
 
-Prints a row for each kill and the verdict; exit status 1 if anything differs.
+Prints a row for each kill and a verdict for each script; exit status 1 if anything differs.
 """
 
 import argparse
 import csv
+import io
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-SCRIPT = Path(__file__).resolve().parents[1] / "dcgan_mnist.py"
-FLAGS = {
-    "data": "digits",
-    "image_size": 16,
-    "generator_width": 8,
-    "discriminator_width": 8,
-    "latent_dim": 16,
-    "batch_size": 16,
-    "sample_every": 40,
-    "checkpoint_every": 7,
-    "precision": "float32",
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = "--data digits --image_size 16 --batch_size 16 --sample_every 40 --checkpoint_every 7"
+PATCHES = "--data patches --image_size 16 --batch_size 64 --sample_every 40 --checkpoint_every 7"
+TEXT = f"--train {ROOT / 'README.md'} {ROOT / 'docs'}"
+SCRIPTS = {
+    "dcgan_mnist": f"{DIGITS} --epochs 12 --generator_width 8 --discriminator_width 8 --latent_dim 16",
+    "vanilla_gan": f"{DIGITS} --epochs 12 --width 32 --latent_dim 16",
+    "autoencoder": f"{DIGITS} --epochs 8 --width 4 --code_size 16",
+    "vae": f"{DIGITS} --epochs 4 --network dense --latent_dim 4",
+    "gan_cifar10": f"{PATCHES} --epochs 2 --generator_width 8 --discriminator_width 8",
+    "char_rnn": f"{TEXT} --epochs 2 --width 32 --sample_every 40 --checkpoint_every 7",
+    "deep_dream": "--zoom 40 --max_size 160 --steps 8 --octaves 3 --model bundled",
 }
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "images_per_second", "characters_per_second")
 
 
-def start(outputs: Path, epochs: int, resume: bool) -> subprocess.Popen:
-    """Start the training, or resume it, in a process of its own."""
-    words = [word for name, value in FLAGS.items() for word in (f"--{name}", str(value))]
-    where = ["--resume", str(run_folder(outputs))] if resume else ["--output_dir", str(outputs), "--name", "run"]
-    with (outputs / "log.txt").open("ab") as log:
-        command = [sys.executable, str(SCRIPT), *words, "--epochs", str(epochs), *where]
-        return subprocess.Popen(command, stdout=log, stderr=log)
+class Phases(NamedTuple):
+    """The seconds from the start of an undisturbed run to its first and last checkpoint, and to its end."""
+
+    first: float
+    last: float
+    end: float
 
 
-def run_folder(outputs: Path) -> Path:
-    """Return the folder of the run."""
-    return outputs / SCRIPT.stem / "run"
+class Trial:
+    """A run of a script in the folder `outputs`."""
+
+    def __init__(self, script: str, outputs: Path):
+        """Create the folder `outputs`."""
+        self.script, self.outputs, self.folder = script, outputs, outputs / script / "run"
+        outputs.mkdir()
+
+    def start(self) -> subprocess.Popen:
+        """Start the run in a process of its own, or resume it if its folder exists."""
+        where = f"--resume {self.script}/run" if self.folder.exists() else "--output_dir . --name run"
+        command = f"{sys.executable} {ROOT / self.script}.py {SCRIPTS[self.script]} --precision float32 {where}"
+        with (self.outputs / "log.txt").open("ab") as log:
+            return subprocess.Popen(command.split(), stdout=log, stderr=log, cwd=self.outputs)
+
+    def finish(self) -> Phases:
+        """Start or resume the run, and wait for its end."""
+        begin, process, moments = time.monotonic(), self.start(), {}
+        while process.poll() is None:
+            moments.setdefault(self.done(), time.monotonic() - begin)
+            time.sleep(0.02)
+        if process.returncode:
+            raise SystemExit(self.failure())
+        moments.pop(0, None)  # before the first checkpoint
+        end = time.monotonic() - begin
+        return Phases(min(moments.values(), default=end), max(moments.values(), default=end), end)
+
+    def done(self) -> int:
+        """Return the step of the newest checkpoint, or the number of frames of a zoom; 0 if there is none."""
+        steps = [int(path.stem.removeprefix("step_")) for path in self.folder.glob("checkpoints/step_*.npz")]
+        return max(steps, default=len(list(self.folder.glob("zoom/frame_*.png"))))
+
+    def unfinished(self) -> set[str]:
+        """Return the names of the files that a process is writing, or was writing when it was killed."""
+        return {path.name for path in self.outputs.rglob(".*.part*")}
+
+    def failure(self) -> str:
+        """Return the end of what the script has printed."""
+        return f"{self.script} failed:\n{(self.outputs / 'log.txt').read_text()[-2000:]}"
+
+    def result(self) -> dict[str, bytes]:
+        """Return, by name, all contents of the output folder that must be equal."""
+        found = {}
+        for path in sorted(self.outputs.rglob("*")):
+            if path.is_file() and path.name not in ("log.txt", "curves.png"):  # the curves are drawn over time
+                name = str(path.relative_to(self.outputs))
+                found.update({f"{name}, {part}": content for part, content in contents(path).items()})
+        return found
 
 
-def finish(outputs: Path, epochs: int, resume: bool) -> float:
-    """Train to the end; return the seconds it took."""
-    begin = time.monotonic()
-    if start(outputs, epochs, resume).wait() != 0:
-        raise SystemExit(f"the training failed:\n{log_of(outputs)}")
-    return time.monotonic() - begin
-
-
-def log_of(outputs: Path) -> str:
-    """Return the end of what the training printed."""
-    return (outputs / "log.txt").read_text()[-2000:]
-
-
-def last_step(outputs: Path) -> int:
-    """Return the step of the newest checkpoint; 0 if there is none."""
-    return max((int(path.stem[5:]) for path in (run_folder(outputs) / "checkpoints").glob("step_*.npz")), default=0)
-
-
-def unfinished(outputs: Path) -> list[str]:
-    """Return the names of files that a killed process was writing."""
-    return [path.name for path in run_folder(outputs).rglob(".*.part*")]
-
-
-def result(outputs: Path) -> dict[str, bytes]:
-    """Return, by name, everything that must be equal at the end."""
-    folder = run_folder(outputs)
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
-    del found["curves.png"]  # drawn from the metrics
-    with (folder / "metrics.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            found[f"metrics.csv, step {row['step']}"] = repr([row[name] for name in row if name not in TIMES]).encode()
-    for path in sorted((folder / "checkpoints").iterdir()):
+def contents(path: Path) -> dict[str, bytes]:
+    """Return the parts of a file by name, without times: arrays, rows, members of a Keras file, or all its bytes."""
+    if path.suffix == ".csv":
+        rows = csv.DictReader(io.StringIO(path.read_text()))
+        return {row["step"]: repr([row[name] for name in row if name not in TIMES]).encode() for row in rows}
+    if path.suffix == ".npz":
         with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files if name != "seconds"}
-        for name, array in arrays.items():
-            found[f"{path.name}, {name}"] = f"{array.dtype} {array.shape} ".encode() + array.tobytes()
-    return found
+            arrays = {name: file[name] for name in file.files if name not in TIMES}
+        return {name: f"{it.dtype} {it.shape} ".encode() + it.tobytes() for name, it in arrays.items()}
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as file:
+            members = {name: file.read(name) for name in file.namelist() if name != "metadata.json"}  # it has the date
+        return {name: re.sub(rb'"shared_object_id": \d+', b"", it) for name, it in members.items()}  # memory addresses
+    return {"": path.read_bytes()}
 
 
-def measure_startup(temporary: Path) -> float:
-    """Return the seconds from the start of a training to its first checkpoint, with TensorFlow's files cached."""
-    outputs = temporary / "startup"
-    outputs.mkdir()
-    begin = time.monotonic()
-    process = start(outputs, 1, resume=False)
-    while not last_step(outputs) and process.poll() is None:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    return time.monotonic() - begin
+def kill(trial: Trial, phase: str, target: float, phases: Phases, moments: random.Random) -> str:
+    """Start or resume the run, kill it in a phase, and return a row of the table.
 
-
-def kill_once(
-    outputs: Path, epochs: int, delay: float | None, target: float, moments: random.Random
-) -> tuple[int, str]:
-    """Start or resume the training and kill it; return its last saved step and what it was doing.
-
-    delay: seconds after which to kill it; None to wait until it has saved a step beyond `target`.
+    phase: "starting"; "training", "saving" or "finishing" once it has done `target` steps or frames.
     """
-    before = last_step(outputs)
-    process = start(outputs, epochs, resume=run_folder(outputs).exists())
-    if delay is None:
-        while process.poll() is None and last_step(outputs) <= target:
+    config, saved, left_behind = trial.folder / "config.json", trial.done(), trial.unfinished()
+    before = config.stat().st_mtime_ns if config.exists() else 0
+    begin, process = time.monotonic(), trial.start()
+
+    def is_writing() -> set[str]:
+        return trial.unfinished() - left_behind
+
+    def is_ready() -> bool:
+        return config.exists() and config.stat().st_mtime_ns != before and trial.done() >= target
+
+    if phase != "starting":
+        while process.poll() is None and not is_ready():
             time.sleep(0.005)
-        delay = moments.uniform(0, 0.2)
-    time.sleep(delay)
+        while phase == "saving" and process.poll() is None and not is_writing():
+            pass
+    if phase != "saving":
+        longest = {"starting": phases.first, "training": 0.2, "finishing": phases.end - phases.last}
+        time.sleep(moments.uniform(0, longest[phase]))
     process.kill()
-    if process.wait() != -signal.SIGKILL:
-        raise SystemExit(f"the training ended by itself:\n{log_of(outputs)}")
-    after, half = last_step(outputs), unfinished(outputs)
-    return after, f"writing {half[0]}" if half else "training" if after > before else "starting"
+    if process.wait() not in (0, -signal.SIGKILL):
+        raise SystemExit(trial.failure())
+    if phase == "starting" and trial.done() > saved:
+        phase = "training"  # it started faster than the undisturbed run, which found no files in the memory
+    state = f"writing {min(is_writing())}" if is_writing() else "has ended" if process.returncode == 0 else phase
+    return f"{time.monotonic() - begin:>6.1f}s  {trial.done():>5}  {state}"
+
+
+def check(script: str, kills: int, moments: random.Random) -> bool:
+    """Compare a run that is killed with an undisturbed one; return whether they are equal."""
+    with tempfile.TemporaryDirectory() as temporary:
+        undisturbed, killed = (Trial(script, Path(temporary, name)) for name in ("undisturbed", "killed"))
+        phases, last = undisturbed.finish(), undisturbed.done()
+        print(f"\n{script}: undisturbed, step {last} is saved after {phases.last:.0f} seconds, ", end="")
+        print(f"the end comes after {phases.end:.0f}\n  killed  saved", flush=True)
+        middle = kills - 1 - -(-kills // 4)  # the first is early, a quarter late; these are spread over the steps
+        for number in range(kills):
+            phase = ("saving", "training", "starting")[(number - 1) % 3] if number <= middle else "finishing"
+            target = last * (number - moments.random()) / (middle + 0.5) if number <= middle else last
+            print(kill(killed, phase if number else "starting", target, phases, moments), flush=True)
+        killed.finish()
+        want, got = undisturbed.result(), killed.result()
+    different = sorted(name for name in want.keys() | got.keys() if want.get(name) != got.get(name))
+    verdict = f"{len(different)} differ: {'; '.join(different[:5])}" if different else "all equal, bit for bit"
+    print(f"{script}: {len(want)} arrays, rows and files compared after {kills} kills: {verdict}", flush=True)
+    return not different
 
 
 def main() -> int:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="how many times to kill it (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=24, help="length of the run, 93 steps each (%(default)s)")
+    parser.add_argument("--script", choices=SCRIPTS, help="the only one to kill; otherwise all of them")
+    parser.add_argument("--kills", type=int, default=4, help="how many times to kill each (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="start of the random moments (%(default)s)")
     options = parser.parse_args()
     moments = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as temporary:
-        undisturbed, killed = Path(temporary, "undisturbed"), Path(temporary, "killed")
-        undisturbed.mkdir()
-        killed.mkdir()
-        seconds = finish(undisturbed, options.epochs, resume=False)
-        last = last_step(undisturbed)
-        print(f"undisturbed: {last} steps in {seconds:.0f} seconds", flush=True)
-        startup = measure_startup(Path(temporary))
-        print(f"a start takes {startup:.1f} seconds up to its first checkpoint\n", flush=True)
-        print("kill  after  checkpoint before  at the kill  state", flush=True)
-        for number in range(1, options.kills + 1):
-            # The first kill and a fifth of the others come during the start; the rest spread over the steps left.
-            before, is_early = last_step(killed), number == 1 or moments.random() < 0.2
-            ahead = moments.uniform(0, 1.5) * (last - before) / (options.kills - number + 1)
-            delay = moments.uniform(0, startup) if is_early else None
-            begin = time.monotonic()
-            after, state = kill_once(killed, options.epochs, delay, min(before + ahead, last - 200), moments)
-            print(f"{number:>4}  {time.monotonic() - begin:>4.1f}s  {before:>17}  {after:>11}  {state}", flush=True)
-        finish(killed, options.epochs, resume=run_folder(killed).exists())
-        want, got, left = result(undisturbed), result(killed), unfinished(killed)
-    different = sorted(name for name in want.keys() | got.keys() if want.get(name) != got.get(name))
-    print(f"\n{len(want)} arrays, rows and pictures compared after {options.kills} kills: ", end="")
-    print(f"{len(different)} differ: {', '.join(different[:5])}" if different else "all equal, bit for bit")
-    if left:
-        print(f"left behind: {', '.join(left)}")
-    return 1 if different or left else 0
+    scripts = [options.script] if options.script else SCRIPTS
+    are_equal = [check(script, options.kills, moments) for script in scripts]
+    return 0 if all(are_equal) else 1
 
 
 if __name__ == "__main__":

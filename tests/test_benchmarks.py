@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import keras
@@ -11,8 +12,8 @@ import tensorflow as tf
 from conftest import ROOT
 
 import gan_cifar10
-from benchmarks import compare_cifar10, compare_dcgan, compare_vae, peers, race, report, results, workers
-from common import datasets
+from benchmarks import compare_cifar10, compare_dcgan, compare_vae, kill, peers, race, report, results, workers
+from common import datasets, files
 from common.errors import UserError
 
 
@@ -41,6 +42,28 @@ def counter(name="counter", **limits):
 
     saved = {"weight": weight}
     return race.Contender(name, Path("race"), step, 8, figures, saved, sample=sample, **limits), taken
+
+
+def test_runs_that_differ_in_times_and_addresses_alone_are_equal(tiny_run):
+    trial, other = (kill.Trial("tiny_script", Path(name)) for name in ("one", "other"))
+    for it in (trial, other):
+        shutil.copytree(tiny_run, it.folder)
+    newest = other.folder / "checkpoints/step_00000093.npz"
+    files.write_npz(newest, **(files.read_npz(newest) | {"seconds": np.array(1e6)}))
+    with zipfile.ZipFile(tiny_run / "network.keras") as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(other.folder / "network.keras", "w") as file:
+        members["config.json"] = members["config.json"].replace(b'"shared_object_id": ', b'"shared_object_id": 1')
+        for name, content in (members | {"metadata.json": b"{}"}).items():
+            file.writestr(name, content)
+    rows = [row.split(",") for row in (other.folder / "metrics.csv").read_text().splitlines()]
+    (other.folder / "metrics.csv").write_text(f"{','.join(rows[0])}\n1,50,1e6,2e6,{','.join(rows[1][4:])}\n")
+    assert trial.done() == 93
+    assert trial.result() == other.result()
+    (other.folder / "metrics.csv").write_text(f"{','.join(rows[0])}\n2,{','.join(rows[1][1:])}\n")
+    (other.folder / ".final.png.part").touch()
+    different = {name for name, _ in trial.result().items() ^ other.result().items()}
+    assert different == {"tiny_script/run/metrics.csv, 50", "tiny_script/run/.final.png.part, "}
 
 
 def test_a_contender_stops_at_its_limits_and_is_measured_there():

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError
-from common.files import as_user_error, part, read_npz, replace, write_npz
+from common.files import as_user_error, entries, part, read_npz, replace, write_npz
 
 KEPT = 2
 
@@ -50,7 +50,7 @@ def restore(folder: Path, saved: dict, check: Callable | None = None) -> dict[st
     A checkpoint may hold more objects than `saved` names.
     check: raises ValueError if the arrays of a checkpoint cannot be what was saved, which then counts as damage.
     Returns the further arrays that were saved; None, and changes nothing, if there is no checkpoint.
-    Raises UserError if all checkpoints are damaged, or if the checkpoint was made for another network.
+    Raises UserError if all checkpoints are damaged or one may not be read, or if it was made for another network.
     """
     paths = _newest_first(folder)
     for path in paths:
@@ -61,6 +61,10 @@ def restore(folder: Path, saved: dict, check: Callable | None = None) -> dict[st
         except ValueError as error:
             print(f"{path} is damaged ({error}); trying the one before", flush=True)
             continue
+        except UserError:
+            if path in _newest_first(folder):
+                raise
+            return restore(folder, saved, check)  # the run is being trained, and newer ones have replaced it
         _assign(path, contents, saved)
         return {name: array for name, array in contents.items() if "/" not in name}
     if paths:
@@ -121,4 +125,4 @@ def _path(folder: Path, step: int) -> Path:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step_*.npz"), reverse=True)
+    return sorted(entries(folder, "step_*.npz"), reverse=True)

@@ -76,7 +76,7 @@ def remove_abandoned(folder: Path, pattern: str = "**/.*.part*") -> None:
         with contextlib.suppress(OSError):  # already gone, or on a disk that cannot be written
             if not _is_abandoned(path):
                 continue
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
@@ -85,7 +85,7 @@ def remove_abandoned(folder: Path, pattern: str = "**/.*.part*") -> None:
 def _is_abandoned(path: Path) -> bool:
     machine, process = PART.search(path.name).groups() if PART.search(path.name) else ("", "")
     if not fcntl or machine != _machine():  # Windows has no signal that changes nothing
-        return time.time() - path.stat().st_mtime > A_DAY
+        return time.time() - path.lstat().st_mtime > A_DAY
     if int(process) == os.getpid():  # of an earlier process with this number, as in containers: this one has none yet
         return True
     try:
@@ -187,6 +187,19 @@ def exists(path: Path) -> bool:
     return os.access(path, os.F_OK)
 
 
+def entries(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return what a folder holds under names of this pattern; nothing if there is no such folder.
+
+    Raises UserError if it cannot be read, where Path.glob finds nothing.
+    """
+    try:
+        return [path for path in folder.iterdir() if path.match(pattern)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {reason_of(error)}") from error
+
+
 def is_hidden(path: Path, folder: Path) -> bool:
     """Whether the name of a file, or of a folder between `folder` and the file, begins with a dot."""
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -198,7 +211,9 @@ def as_user_error(path: Path, what: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {what}{reason_of(error)}") from error
+        is_in_place = isinstance(error, FileExistsError)  # a file, or a link to nothing, where a folder is needed
+        reason = f"{error.filename} is not a folder" if is_in_place else reason_of(error)
+        raise UserError(f"cannot write {path}: {what}{reason}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -227,7 +242,10 @@ def write_npz_in_parts(path: Path, length: int, **arrays: Iterable[np.ndarray]) 
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz file, without unpickling. Raises ValueError if it is damaged in any way."""
+    """Return the arrays of an .npz file, without unpickling.
+
+    Raises ValueError if it is damaged in any way, UserError if it is missing or may not be read.
+    """
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
@@ -238,6 +256,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 return {name: arrays[name] for name in arrays.files}
     except MemoryError:
         raise
+    except (FileNotFoundError, PermissionError) as error:
+        raise UserError(f"cannot read {path}: {reason_of(error)}") from error
     except Exception as error:  # NumPy, zipfile and zlib raise about ten different ones
         raise ValueError(str(error) or type(error).__name__) from None
 

@@ -21,6 +21,8 @@ from common.devices import Device
 from common.errors import UserError
 from common.saved_runs import SavedRun
 
+LONGEST_NAME = 200  # bytes; file systems take 255, and parts of files have longer names
+
 
 def create(config, fill: Callable[[Path], None], is_chief: bool = True) -> tuple[Path, BinaryIO]:
     """Create the folder of a new run, which appears only with everything that `fill` writes into it.
@@ -32,14 +34,16 @@ def create(config, fill: Callable[[Path], None], is_chief: bool = True) -> tuple
     if config.name and (not re.fullmatch(r"[\w-][\w.-]*", config.name) or config.name == "latest"):
         allowed = "letters, digits, '.', '_' and '-', no '.' at its start, and not be 'latest'"
         raise UserError(f"--name {config.name}: must be a plain file name of {allowed}")
+    if len(os.fsencode(config.name)) > LONGEST_NAME:
+        raise UserError(f"--name {config.name}: has more than {LONGEST_NAME} bytes; choose a shorter one")
     for name in [config.name] if config.name else _time_stamps():
         folder = parent / name
-        with files.as_user_error(folder):
-            is_new = not folder.exists()
+        is_new = not os.path.lexists(folder)  # a link that leads nowhere is in the way, too
         if is_new and (lock := _create(folder, fill)):
             _link_latest(folder)
             return folder, lock
-    raise UserError(f"{folder} exists; continue it with --resume {folder}, or choose another --name")
+    resuming = f"continue it with --resume {folder}, or " if files.exists(folder / "config.json") else ""
+    raise UserError(f"{folder} exists; {resuming}choose another --name")
 
 
 def _create(folder: Path, fill: Callable[[Path], None]) -> BinaryIO | None:
@@ -130,6 +134,8 @@ def open_folder(config, data: dict, device: Device) -> Iterator[Path]:
     except UserError:
         if not config.resume and {it.name for it in folder.iterdir()} <= {"config.json", files.LOCK}:
             shutil.rmtree(folder, ignore_errors=True)  # it holds no result
+            if not (latest := folder.parent / "latest").exists():
+                latest.unlink(missing_ok=True)
         raise
     finally:
         lock.close()
@@ -169,7 +175,7 @@ def _time_stamps() -> Iterator[str]:
 
 def _link_latest(folder: Path) -> None:
     """Have the link `latest` beside `folder` point to it; without links, `latest` is found by the times of the runs."""
-    latest, link = folder.parent / "latest", folder.parent / f".latest.{os.getpid()}"
+    latest, link = folder.parent / "latest", files.part(folder.parent / "latest")
     with contextlib.suppress(OSError):
         link.symlink_to(folder.name, target_is_directory=True)
         link.replace(latest)

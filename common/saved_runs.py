@@ -1,5 +1,6 @@
 """Runs on disk: find them, read and check their settings, and restore their networks."""
 
+import contextlib
 import dataclasses
 import json
 import typing
@@ -112,7 +113,7 @@ class SavedRun:
         """
         check = checkpoints.check_run if folder == "checkpoints" else None
         if checkpoints.restore(self.folder / folder, saved, check) is None:
-            raise UserError(f"{self.folder} has no checkpoint yet; train it with --resume {self.folder}")
+            raise UserError(f"{self.folder} has no checkpoint yet; {self._what_to_do}")
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Return the arrays of an .npz file that is written when training ends.
@@ -121,11 +122,15 @@ class SavedRun:
         """
         path = self.folder / name
         if not path.exists():
-            raise UserError(f"{path} is written when training ends; finish it with --resume {self.folder}")
+            raise UserError(f"{path} is written when training ends; {self._what_to_do}")
         try:
             return files.read_npz(path)
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); write it again with --resume {self.folder}") from None
+
+    @property
+    def _what_to_do(self) -> str:
+        return f"wait if it is still being trained, otherwise continue it with --resume {self.folder}"
 
     def check_data(self, data) -> None:
         """Raise UserError unless the run was trained on `data`."""
@@ -188,8 +193,10 @@ def _description(folder: Path) -> dict:
     path = folder / "config.json"
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder} is not a run: it has no config.json") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        raise UserError(f"{path} cannot be read: {reason_of(error) if isinstance(error, OSError) else error}") from None
     data = description.get("data") if isinstance(description, dict) else None
     is_text = isinstance(data, dict) and "alphabet" in data
     for keys, kind in (FORM | (TEXT_FORM if is_text else PICTURES_FORM)).items():
@@ -202,16 +209,27 @@ def _description(folder: Path) -> dict:
 
 
 def _find(config_class: type, reference: str, output_dir: Path) -> Path:
+    """Return the folder of a run; "latest" is where the link of that name leads or, failing that, the newest run."""
     script = cli.script_name(config_class)
-    if reference != "latest":
-        if not files.exists(Path(reference) / "config.json"):
-            raise UserError(f"{reference} is not a run: it has no config.json")
-        path = Path(reference)  # follow the link "latest" now: it moves when another run begins
-        return path.parent / path.readlink() if path.is_symlink() else path
-    parent = output_dir / script
-    if files.exists(parent / "latest" / "config.json") and (parent / "latest").is_symlink():
-        return parent / (parent / "latest").readlink()
-    found = sorted(parent.glob("[!.]*/config.json"), key=lambda path: path.stat().st_mtime)
+    parent, is_found = output_dir / script, reference != "latest"
+    path = Path(reference) if is_found else parent / "latest"
+    with contextlib.suppress(OSError):  # raised if it is no link
+        path = path.parent / path.readlink()  # now, as "latest" moves when another run begins
+        is_found = is_found or _time_of(path) is not None
+    if is_found:
+        return path
+    times = {it: _time_of(it) for it in files.entries(parent, "[!.]*")}
+    found = [it for it in times if times[it] is not None]
     if not found:
         raise UserError(f"there is no run in {parent} yet; start one with: python {script}.py")
-    return found[-1].parent
+    return max(found, key=times.get)
+
+
+def _time_of(folder: Path) -> float | None:
+    """Return when a run was started or resumed; 0 if its folder may not be entered, None if it is no run."""
+    try:
+        return (folder / "config.json").stat().st_mtime
+    except PermissionError:
+        return 0.0
+    except OSError:
+        return None

@@ -109,6 +109,23 @@ def test_the_checkpoint_from_which_a_run_would_resume_is_kept():
     assert sorted(path.name for path in Path().iterdir()) == [f"step_0000000{step}.npz" for step in (2, 4, 5)]
 
 
+def test_a_checkpoint_that_a_training_process_replaces_while_it_is_read_is_left_for_a_newer_one(monkeypatch, capsys):
+    """As for --sample of a run that is training."""
+    read_npz, saved = checkpoints.read_npz, variables(0)
+    save_three()
+
+    def replace_and_read(path):
+        if path.name == "step_00000030.npz":
+            for step in (40, 50, 60):
+                checkpoints.save(Path(), step, variables(step))
+        return read_npz(path)
+
+    monkeypatch.setattr(checkpoints, "read_npz", replace_and_read)
+    checkpoints.restore(Path(), saved)
+    assert int(saved["step"].numpy()) == 60
+    assert capsys.readouterr().out == ""
+
+
 def test_what_is_saved_is_restored():
     saved = variables(5)
     for _ in range(3):

@@ -1,6 +1,8 @@
 """A run that is interrupted anywhere and resumed ends like one that was not, bit for bit."""
 
+import contextlib
 import csv
+import errno
 import os
 import shutil
 import signal
@@ -16,7 +18,7 @@ import tensorflow as tf
 import tiny_script
 from conftest import ROOT, STEPS
 
-from common import checkpoints, runs
+from common import checkpoints, files, runs
 
 RUNS = Path("outputs/tiny_script")
 
@@ -166,6 +168,48 @@ def test_what_a_killed_run_wrote_after_its_checkpoint_is_taken_back(tiny_run):
         file.write("1,99,3.0,100.0,1.5,0.5\n1,149,4.0,10")
     tiny_script.main(["--resume", str(killed)])
     assert_equal_runs(tiny_run, killed)
+
+
+@pytest.fixture
+def disk_is_full_at(monkeypatch):
+    """A context in which the disk is full when a file of this name is written."""
+
+    @contextlib.contextmanager
+    def fill(name):
+        to_disk = files._to_disk
+
+        def refuse(file):
+            if Path(file.name).name.startswith(f".{name}."):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            to_disk(file)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_to_disk", refuse)
+            yield
+
+    return fill
+
+
+@pytest.mark.parametrize("name", ["step_00000050.npz", "step_00000020.png", "final.png", "samples.gif", "curves.png"])
+def test_a_run_that_a_full_disk_ends_is_resumed_when_there_is_space(
+    name, tiny_run, tiny_flags, refusal, disk_is_full_at
+):
+    with disk_is_full_at(name):
+        assert f"{name}: no space left on device" in refusal(*tiny_flags, "--name", "full")
+    assert list(RUNS.rglob("*.part*")) == []
+    keras.utils.clear_session()
+    tiny_script.main(["--resume", str(RUNS / "full")])
+    assert_equal_runs(tiny_run, RUNS / "full")
+
+
+@pytest.mark.parametrize("name", ["grid.png", "samples.npz"])
+def test_samples_on_a_full_disk(name, tiny_run, refusal, disk_is_full_at):
+    with disk_is_full_at(name):
+        assert "no space left on device" in refusal("--sample", 3)
+    assert not (tiny_run / f"generated/{name}").exists()
+    assert list(tiny_run.rglob("*.part*")) == []
+    tiny_script.main(["--sample", "3"])
+    assert (tiny_run / f"generated/{name}").exists()
 
 
 def test_with_minutes_alone_it_trains_until_they_are_over(tiny_flags, monkeypatch):

@@ -16,6 +16,7 @@ import csv
 import io
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = "--data digits --image_size 16 --batch_size 16 --sample_every 40 --checkpoint_every 7"
 PATCHES = "--data patches --image_size 16 --batch_size 64 --sample_every 40 --checkpoint_every 7"
-TEXT = f"--train {ROOT / 'README.md'} {ROOT / 'docs'}"
+TEXT = f"--train {shlex.join([str(ROOT / 'README.md'), str(ROOT / 'docs')])}"
 SCRIPTS = {
     "dcgan_mnist": f"{DIGITS} --epochs 12 --generator_width 8 --discriminator_width 8 --latent_dim 16",
     "vanilla_gan": f"{DIGITS} --epochs 12 --width 32 --latent_dim 16",
@@ -62,9 +63,10 @@ class Trial:
     def start(self) -> subprocess.Popen:
         """Start the run in a process of its own, or resume it if its folder exists."""
         where = f"--resume {self.script}/run" if self.folder.exists() else "--output_dir . --name run"
-        command = f"{sys.executable} {ROOT / self.script}.py {SCRIPTS[self.script]} --precision float32 {where}"
+        flags = shlex.split(f"{SCRIPTS[self.script]} --precision float32 {where}")
+        command = [sys.executable, ROOT / f"{self.script}.py", *flags]
         with (self.outputs / "log.txt").open("ab") as log:
-            return subprocess.Popen(command.split(), stdout=log, stderr=log, cwd=self.outputs)
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.outputs)
 
     def finish(self) -> Phases:
         """Start or resume the run, and wait for its end."""

@@ -1,6 +1,7 @@
 """autoencoder.py: networks, noise, bits and losses against closed forms, and what its command line produces."""
 
 import dataclasses
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ import autoencoder
 from autoencoder import Config
 from benchmarks import codes_autoencoder
 from blocks.contrastive import nt_xent
-from common import datasets, saved_runs
+from common import datasets, files, saved_runs
 from evaluation import compression
 
 SMALL = Config(width=2, code_size=6, batch_size=16, image_size=8, precision="float32")
@@ -366,6 +367,24 @@ def test_missing_or_damaged_codes(finished, own_pictures, refusal_of, tmp_path):
         assert "codes.npz is damaged" in refusal_of(autoencoder, *flags, "--run", folder)
     (folder / "codes.npz").unlink()
     assert "is written when training ends" in refusal_of(autoencoder, "--sample", "3", "--run", folder)
+
+
+def test_codes_that_a_full_disk_refuses_are_written_by_resume(finished, refusal_of, monkeypatch, tmp_path):
+    folder = shutil.copytree(finished / "real", tmp_path / "real")
+    before, to_disk = files.read_npz(folder / "codes.npz"), files._to_disk
+
+    def refuse(file):
+        if ".codes.npz." in file.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        to_disk(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_to_disk", refuse)
+        assert "codes.npz: no space left on device" in refusal_of(autoencoder, "--resume", folder)
+    assert list(folder.glob("*codes*")) == []
+    autoencoder.main(["--resume", str(folder)])
+    codes = files.read_npz(folder / "codes.npz")
+    assert all(np.array_equal(array, codes[name]) for name, array in before.items())
 
 
 def test_precision_of_the_nearest_by_class():

@@ -2,10 +2,13 @@
 
 The pickle cannot create or call a NumPy class or set its state: a forged state could make NumPy read memory through
 pointers from the file. Stand-ins record each array's type, shape and bytes, and the array is then made from the bytes.
+Time and memory are bounded by the size of the file, too: nested tuples are never hashed or shown, as a short file can
+nest them so that this would take for ever.
 """
 
 import io
 import pickle
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +31,8 @@ class _Kind:
     def __init__(self, code, *_):
         code = code.decode("ascii") if isinstance(code, bytes) else code
         if not isinstance(code, str) or code not in CODES:
-            raise pickle.UnpicklingError(f"it holds an array of {code!r:.20}, not of integers")
+            found = repr(code) if isinstance(code, str) else type(code).__name__
+            raise pickle.UnpicklingError(f"it holds an array of {found:.20}, not of integers")
         self.code = code
 
     def __setstate__(self, state):
@@ -38,8 +42,7 @@ class _Kind:
 class _Array:
     """Stands in for numpy.ndarray: keeps shape, type and bytes."""
 
-    def __init__(self):
-        self.value = None
+    value = None
 
     def __setstate__(self, state):
         """Take over the state that NumPy writes: version, shape, type, order, bytes."""
@@ -54,25 +57,60 @@ def _new_array(*_) -> _Array:
     return _Array()
 
 
-def _encoded(text: str, encoding: str) -> bytes:
-    return text.encode("latin1")
+class _Dictionary(dict):
+    """A dictionary whose keys are texts, bytes and numbers."""
+
+    def __setitem__(self, key, value):
+        if not isinstance(key, str | bytes | int | float):
+            raise pickle.UnpicklingError(f"it holds a {type(key).__name__} as a key")
+        super().__setitem__(key, value)
 
 
-# The only names that a pickle may look up; none leads to a class or function of NumPy's.
+# The only names that a pickle may look up, besides _codecs.encode; none leads to a class or function of NumPy's.
 STAND_INS = {
     ("numpy.core.multiarray", "_reconstruct"): _new_array,
     ("numpy._core.multiarray", "_reconstruct"): _new_array,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Kind,
-    ("_codecs", "encode"): _encoded,  # how Python 3 writes bytes for Python 2
 }
+SETS = (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET)  # they hash what they hold
 
 
 class _PlainUnpickler(pickle._Unpickler):  # Python's implementation: in the one in C, a file can allocate gigabytes
+    encoded = 0  # bytes that `encode` has returned
+
     def find_class(self, module: str, name: str):
+        if (module, name) == ("_codecs", "encode"):
+            return self.encode
         if (module, name) not in STAND_INS:
             raise pickle.UnpicklingError(f"it holds {module}.{name}, which no data set needs")
         return STAND_INS[module, name]
+
+    def encode(self, text: str, encoding: str) -> bytes:
+        """Return the bytes that Python 3 has written as a text for Python 2; a pickle may name a text many times."""
+        self.encoded += len(text)
+        if self.encoded > MOST_BYTES:
+            raise pickle.UnpicklingError(f"its texts stand for more than {MOST_BYTES:,} bytes")
+        return text.encode("latin1")
+
+    def load_set(self):
+        raise pickle.UnpicklingError("it holds a set, which no data set needs")
+
+    def load_empty_dictionary(self):
+        self.append(_Dictionary())
+
+    def load_dictionary(self):
+        items, dictionary = self.pop_mark(), _Dictionary()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            dictionary[key] = value
+        self.append(dictionary)
+
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        **dict.fromkeys(map(ord, SETS), load_set),
+        ord(pickle.EMPTY_DICT): load_empty_dictionary,
+        ord(pickle.DICT): load_dictionary,
+    }
 
 
 def load(path: Path) -> dict:
@@ -87,7 +125,7 @@ def load(path: Path) -> dict:
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
-        raise ValueError(str(error) or type(error).__name__) from None
+        raise ValueError(textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__) from None
     if not isinstance(found, dict):
         raise ValueError(f"it holds a {type(found).__name__}, not a dictionary")
     return {name: _plain(value) for name, value in found.items()}

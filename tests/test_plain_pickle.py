@@ -99,6 +99,33 @@ def test_a_forged_type_state_is_ignored():
     assert plain_pickle.load(write(forged(plain, b"\7")))[b"data"].tolist() == [7]
 
 
+NESTED = b")q\0" + b"".join(b"h%ch%c\x86q%c" % (number, number, number + 1) for number in range(90))  # (((), ()), …
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x80\2}(" + NESTED + b"K\1u.", "a tuple as a key"),
+        (b"(" + NESTED + b"K\1d.", "a tuple as a key"),
+        (b"\x80\4\x8f(" + NESTED + b"\x90.", "a set"),
+        (b"\x80\4(" + NESTED + b"\x91.", "a set"),
+        (NESTED + b"0cnumpy\ndtype\nh\x5a\x85R.", "an array of tuple"),
+        (
+            b"c_codecs\nencode\nq\0X\0\0\x40\0" + b"x" * (1 << 22) + b"q\1]" + b"h\0h\1h\1\x86Ra" * 20 + b".",
+            "its texts",
+        ),
+        (b"c" + b"m" * 1_000_000 + b"\nname\n.", "it holds"),
+        (b"\x80\2}U\4datacnumpy\nndarray\n)\x81s.", "more than numbers"),
+        (b"\x80\4\x96" + b"\xff" * 8 + b".", "exceeds"),
+    ],
+)
+def test_a_short_pickle_takes_neither_long_nor_much_memory_nor_a_long_message(content, words):
+    """Hashing or showing nested tuples would take for ever, and encoding a text many times all memory."""
+    with pytest.raises(ValueError, match=words) as refusal:
+        plain_pickle.load(write(content))
+    assert len(str(refusal.value)) <= 200
+
+
 def test_damaged_pickles_are_refused_or_plain():
     """Bytes changed at random, states included: each time a ValueError, or nothing but plain values."""
     generator = random.Random(0)

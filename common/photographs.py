@@ -95,8 +95,7 @@ def working_copy(photograph: Photograph, max_size: int) -> np.ndarray:
     """
     height, width, _ = photograph.pixels.shape
     scale = min(1.0, max_size / max(height, width)) if max_size else 1.0
-    image = pictures.to_signed_array(photograph.pixels)
-    image = resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+    image = _resize_pixels(photograph.pixels, max(1, round(height * scale)), max(1, round(width * scale)))
     return np.clip(image, -1.0, 1.0, out=image)  # the filter overshoots
 
 
@@ -108,9 +107,12 @@ def at_full_size(photograph: Photograph, image: np.ndarray, changed: np.ndarray)
     if changed.shape == photograph.pixels.shape:
         return pictures.from_signed(changed)
     height, width, _ = photograph.pixels.shape
-    full = pictures.to_signed_array(photograph.pixels)
-    full += resize(changed - image, height, width)
-    return pictures.from_signed(full)
+    full, change = np.empty_like(photograph.pixels), changed - image
+    for channel in range(3):  # floating-point copies of a large photograph would take gigabytes
+        plane = pictures.to_signed_array(photograph.pixels[..., channel])
+        plane += resize(change[..., channel : channel + 1], height, width)[..., 0]
+        full[..., channel] = pictures.from_signed(plane)
+    return full
 
 
 def find(folder: Path) -> list[Path]:
@@ -139,6 +141,15 @@ def resize(image: np.ndarray, height: int, width: int, box: tuple | None = None)
     for channel in range(image.shape[-1]):  # Pillow's floating-point images have one channel
         plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
         resized[..., channel] = plane.resize((width, height), Image.Resampling.LANCZOS, box)
+    return resized
+
+
+def _resize_pixels(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scale uint8 pixels (height, width, 3) to float32 in [-1, 1] and resize them, channel by channel to save memory."""
+    resized = np.empty((height, width, 3), np.float32)
+    for channel in range(3):
+        plane = pictures.to_signed_array(pixels[..., channel : channel + 1])
+        resized[..., channel : channel + 1] = resize(plane, height, width)
     return resized
 
 

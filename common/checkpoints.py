@@ -16,6 +16,7 @@ from common.errors import UserError
 from common.files import as_user_error, entries, part, read_npz, replace, write_npz
 
 KEPT = 2
+MOST = 10**12  # more than the steps and the seconds of any run
 
 
 def save(folder: Path, step: int, saved: dict, needed: int = -1, **arrays: np.ndarray) -> None:
@@ -47,7 +48,7 @@ def kept_in(folder: Path) -> str:
 def restore(folder: Path, saved: dict, check: Callable | None = None) -> dict[str, np.ndarray] | None:
     """Set the variables of `saved` from the newest checkpoint that is undamaged.
 
-    A checkpoint may hold more objects than `saved` names.
+    A checkpoint may hold more objects than `saved` names; one with numbers that are not finite is damaged.
     check: raises ValueError if the arrays of a checkpoint cannot be what was saved, which then counts as damage.
     Returns the further arrays that were saved; None, and changes nothing, if there is no checkpoint.
     Raises UserError if all checkpoints are damaged or one may not be read, or if it was made for another network.
@@ -56,8 +57,11 @@ def restore(folder: Path, saved: dict, check: Callable | None = None) -> dict[st
     for path in paths:
         try:
             contents = read_npz(path)
+            for name, array in contents.items():
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    raise ValueError(f"{name} is not finite")
             if check:
-                check(contents)
+                check(path, contents)
         except ValueError as error:
             print(f"{path} is damaged ({error}); trying the one before", flush=True)
             continue
@@ -72,15 +76,17 @@ def restore(folder: Path, saved: dict, check: Callable | None = None) -> dict[st
     return None
 
 
-def check_run(contents: dict[str, np.ndarray]) -> None:
-    """Raise ValueError unless the arrays of a training run's checkpoint include a possible step, time and losses."""
+def check_run(path: Path, contents: dict[str, np.ndarray]) -> None:
+    """Raise ValueError unless a checkpoint's arrays are a possible state of a run after the step in its name."""
     step, seconds, losses, pending = (contents.get(it) for it in ("step/000", "seconds", "losses", "pending"))
-    for name, array in (("step/000", step), ("seconds", seconds)):
-        if array is None or array.shape != () or array.dtype.kind not in "iuf":
+    for name, array, kinds in (("step/000", step, "iu"), ("seconds", seconds, "iuf")):
+        if array is None or array.shape != () or array.dtype.kind not in kinds:
             raise ValueError(f"it has no number {name.split('/')[0]}")
-        if not 0 <= array < np.inf:
+        if not 0 <= array < MOST:
             raise ValueError(f"its {name.split('/')[0]} is {array}")
-    if losses is None or pending is None or losses.ndim != 1 or pending.dtype.kind != "f":
+    if path.stem.removeprefix("step_").isdecimal() and step != step_of(path):
+        raise ValueError(f"its step is {step}")
+    if losses is None or pending is None or losses.ndim != 1 or losses.dtype.kind != "U" or pending.dtype.kind != "f":
         raise ValueError("it lacks the losses since the last row of metrics.csv")
     if pending.size and pending.shape[1:] != losses.shape:
         raise ValueError(f"it has losses of shape {pending.shape}")

@@ -5,6 +5,7 @@ import errno
 import io
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -29,6 +30,7 @@ except ImportError:  # Windows
 LOCK = ".lock"  # the file whose lock stands for its folder
 PART = re.compile(r"\.([0-9a-f]{8})-(\d{1,10})\.part(?:\.keras)?$")  # in names: machine and process that write it
 PARTS_IN_FOLDER = f".*.{'[0-9a-f]' * 8}-[0-9]*.part"  # as a pattern: only these, as the folder may be the user's own
+MOST_CONFIG_BYTES = 1 << 24  # a run's config.json is far smaller
 A_DAY = 24 * 3600.0  # seconds
 
 
@@ -180,6 +182,15 @@ def write_json(path: Path, content) -> None:
     """Write `content` as indented JSON."""
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_bytes(path: Path, most: float = math.inf) -> bytes:
+    """Return a file's contents. Raises OSError if it cannot be read, is a pipe or the like, or has more than `most`."""
+    if path.exists() and not path.is_file():
+        raise OSError("not a regular file")
+    if (size := path.stat().st_size) > most:
+        raise OSError(f"too large, {size:,} bytes")
+    return path.read_bytes()
 
 
 def exists(path: Path) -> bool:

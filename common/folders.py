@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from common import files
 from common.errors import reason_of
 
-MOST_CONFIG_BYTES = 1_000_000  # a run's config.json is far smaller
 _output_dir = "outputs"
 
 
@@ -89,7 +89,7 @@ def _is_run(folder: Path) -> bool:
     """Whether `folder` holds the config.json that a run writes."""
     path = folder / "config.json"
     try:
-        description = json.loads(path.read_bytes()) if path.stat().st_size <= MOST_CONFIG_BYTES else None
+        description = json.loads(files.read_bytes(path, files.MOST_CONFIG_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(description, dict) and {"script", "settings", "data"} <= description.keys()

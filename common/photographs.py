@@ -145,7 +145,7 @@ def resize(image: np.ndarray, height: int, width: int, box: tuple | None = None)
 
 
 def _resize_pixels(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale uint8 pixels (height, width, 3) to float32 in [-1, 1] and resize them, channel by channel to save memory."""
+    """Scale uint8 pixels (height, width, 3) to float32 in [-1, 1] and resize them, by channel to save memory."""
     resized = np.empty((height, width, 3), np.float32)
     for channel in range(3):
         plane = pictures.to_signed_array(pixels[..., channel : channel + 1])

@@ -10,6 +10,7 @@ import io
 import pickle
 import textwrap
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -105,7 +106,7 @@ class _PlainUnpickler(pickle._Unpickler):  # Python's implementation: in the one
             dictionary[key] = value
         self.append(dictionary)
 
-    dispatch = {
+    dispatch: ClassVar = {
         **pickle._Unpickler.dispatch,
         **dict.fromkeys(map(ord, SETS), load_set),
         ord(pickle.EMPTY_DICT): load_empty_dictionary,

@@ -22,6 +22,7 @@ class RunLog:
         row_names: those in the grids of samples.
         """
         self.folder, self._row_names = folder, row_names
+        self._last_rows = {}  # by table
         self._board = tf.summary.create_file_writer(str(folder / "tensorboard")) if tensorboard else None
 
     def append(self, table: str, row: dict, scalars: dict[str, float]) -> None:
@@ -29,6 +30,7 @@ class RunLog:
         path = self.folder / table
         with files.as_user_error(path), path.open("ab") as file:
             file.write(tables.as_csv([{**row, **scalars}], header=file.tell() == 0))
+        self._last_rows[table] = {**row, **scalars}
         if self._board:
             with self._board.as_default(step=row["step"]):
                 for name, value in scalars.items():
@@ -36,8 +38,7 @@ class RunLog:
 
     def last_row(self, table: str) -> dict[str, float]:
         """Return the last row of a table; empty if there is none."""
-        rows = tables.read(self.folder / table, is_reported=False)
-        return {name: float(value) for name, value in rows[-1].items()} if rows else {}
+        return {name: float(value) for name, value in self._last_rows.get(table, {}).items()}
 
     def show(self, step: int, sheet: np.ndarray, text: str | None) -> None:
         """Write a grid of samples, uint8 (height, width, 3), and a text as the numbered files of a step."""
@@ -64,6 +65,7 @@ class RunLog:
     def go_back_to(self, step: int, rows: dict[str, list[dict]]) -> None:
         """Forget what was recorded after `step`; rows: what stays of each table."""
         for table, kept in rows.items():
+            self._last_rows[table] = kept[-1] if kept else {}
             if (self.folder / table).exists():
                 with files.atomic_write(self.folder / table) as file:
                     file.write(tables.as_csv(kept))

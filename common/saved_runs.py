@@ -192,11 +192,13 @@ def _description(folder: Path) -> dict:
     """Return the contents of config.json. Raises UserError unless it has the form in which a run writes it."""
     path = folder / "config.json"
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(files.read_bytes(path, files.MOST_CONFIG_BYTES).decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder} is not a run: it has no config.json") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {reason_of(error) if isinstance(error, OSError) else error}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {reason_of(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
     data = description.get("data") if isinstance(description, dict) else None
     is_text = isinstance(data, dict) and "alphabet" in data
     for keys, kind in (FORM | (TEXT_FORM if is_text else PICTURES_FORM)).items():

@@ -6,16 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
+from common import files
+from common.errors import UserError, reason_of
+
 
 def read(path: Path, last_step: float = np.inf, is_reported: bool = True) -> list[dict[str, str]]:
     """Return the rows of a table up to a step; all their cells are numbers. Without the file there are none.
 
     A row that a killed process left unfinished is dropped, and so is everything from the first damaged row on.
-    is_reported: print a line about such damage.
+    is_reported: print a line about such damage. Raises UserError if the file cannot be read at all.
     """
     if not path.exists():
         return []
-    text = path.read_bytes().decode(errors="surrogateescape")  # a number with such a character is no number
+    try:
+        text = files.read_bytes(path).decode(errors="surrogateescape")  # a number with such a character is no number
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {reason_of(error)}; move it away to continue without it") from None
     lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
     rows = []
     try:
@@ -30,8 +36,7 @@ def read(path: Path, last_step: float = np.inf, is_reported: bool = True) -> lis
             rows.append(row)
     except (ValueError, csv.Error):
         if is_reported:
-            kept = f"keeping the {len(rows)} rows before it" if rows else "no row of it is kept"
-            print(f"{path} is damaged from line {max(lines.line_num, 1)} on; {kept}", flush=True)
+            print(f"{path} is damaged from line {max(lines.line_num, 1)} on; rows kept: {len(rows)}", flush=True)
     return [row for row in rows if int(row["step"]) <= last_step]
 
 

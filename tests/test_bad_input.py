@@ -277,8 +277,15 @@ def test_a_run_with_a_truncated_checkpoint_resumes_from_the_one_before_and_ends_
     [
         ({"seconds": None}, "it has no number seconds"),
         ({"seconds": np.array("soon")}, "it has no number seconds"),
-        ({"seconds": np.array(np.nan)}, "its seconds is nan"),
+        ({"seconds": np.array(np.nan)}, "seconds is not finite"),
         ({"step/000": np.array(-5)}, "its step is -5"),
+        ({"step/000": np.array(92.5)}, "it has no number step"),
+        ({"step/000": np.array(10**18)}, "its step is 1000000000000000000"),
+        ({"step/000": np.array(3)}, "its step is 3"),
+        ({"seconds": np.array(1e300)}, "its seconds is 1e+300"),
+        ({"generator/000": np.array(np.nan)}, "generator/000 is not finite"),
+        ({"pending": np.array([[np.nan]]), "losses": np.array(["loss"])}, "pending is not finite"),
+        ({"losses": np.array([1, 2])}, "it lacks the losses"),
         ({"pending": None}, "it lacks the losses"),
         ({"pending": np.zeros((3, 7), np.float32)}, "it has losses of shape (3, 7)"),
     ],
@@ -322,14 +329,14 @@ def test_of_a_damaged_table_the_rows_before_the_damage_are_kept(row, capsys):
     path.write_bytes(b"epoch,step,loss\n1,50,0.5\n" + row + b"\n3,150,0.3\n")
     assert tables.read(path) == [{"epoch": "1", "step": "50", "loss": "0.5"}]
     line = 4 if row == b'"' else 3  # an open quote takes what follows
-    assert capsys.readouterr().out == f"{path} is damaged from line {line} on; keeping the 1 rows before it\n"
+    assert capsys.readouterr().out == f"{path} is damaged from line {line} on; rows kept: 1\n"
 
 
 @pytest.mark.parametrize("header", [b"a,b", b"step,step", b"\xff", b""])
 def test_of_a_table_with_a_damaged_header_nothing_is_kept(header, capsys):
     Path("metrics.csv").write_bytes(header + b"\n50,0.5\n")
     assert tables.read(Path("metrics.csv")) == []
-    assert capsys.readouterr().out == "metrics.csv is damaged from line 1 on; no row of it is kept\n"
+    assert capsys.readouterr().out == "metrics.csv is damaged from line 1 on; rows kept: 0\n"
 
 
 def test_a_run_with_a_damaged_table_is_resumed_and_drawn(tiny_run, capsys):
@@ -337,9 +344,23 @@ def test_a_run_with_a_damaged_table_is_resumed_and_drawn(tiny_run, capsys):
     whole = table.read_bytes()
     table.write_bytes(whole + b"1,60,\xff\n" + b"9" * 200_000 + b"\n")
     tiny_script.main(["--resume", "latest", "--epochs", "2"])
-    assert capsys.readouterr().out.count(f"{table} is damaged from line 3 on; keeping the 1 rows before it\n") == 1
+    assert capsys.readouterr().out.count(f"{table} is damaged from line 3 on; rows kept: 1\n") == 1
     assert table.read_bytes().startswith(whole)
     assert len(tables.read(table)) == 3
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "config.json"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_table_or_config_that_is_no_file_is_named_and_never_waited_for(refused, tiny_run, name, make):
+    (tiny_run / name).unlink()
+    make(tiny_run / name)
+    refused(f"{tiny_run / name} cannot be read: not a regular file", "--resume", tiny_run, "--epochs", 2)
+
+
+def test_a_config_of_gigabytes_is_refused_before_it_is_read(refused, tiny_run):
+    with (tiny_run / "config.json").open("wb") as file:
+        file.truncate(1 << 33)
+    refused("config.json cannot be read: too large, 8,589,934,592 bytes", "--sample", 4)
 
 
 # Folders that cannot be written

@@ -39,13 +39,13 @@ def files_below(folder: Path) -> list[Path]:
     entered = {_identity(it) for it in folder.resolve().parents}  # a link to one of them leads back to `folder`
     while folders or links:
         current = folders.pop() if folders else links.pop(0)  # links last: a folder goes by its own name
+        if current != folder and _is_output(current):
+            left_out.setdefault("output of this program", []).append(current)
+            continue
         if _identity(current) in entered:
             left_out.setdefault("read already, or leads back to its start", []).append(current)
             continue
         entered.add(_identity(current))
-        if current != folder and _is_output(current):
-            left_out.setdefault("output of this program", []).append(current)
-            continue
         try:
             entries = sorted((it for it in os.scandir(current) if not it.name.startswith(".")), key=lambda it: it.name)
         except OSError as error:
@@ -82,7 +82,7 @@ def _is_output(folder: Path) -> bool:
     with contextlib.suppress(OSError):  # there is no such folder yet
         if folder.samefile(_output_dir):
             return True
-    return _is_run(folder)
+    return run_around(folder) is not None if folder.is_symlink() else _is_run(folder)
 
 
 def _is_run(folder: Path) -> bool:

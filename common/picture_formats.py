@@ -25,6 +25,7 @@ Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # Pillow itself refuses twice this number,
 # Memory in pieces of 64 MiB goes back to the system when a picture is closed. Of Pillow's usual 16 MiB, the C library
 # keeps those that other threads have used: 400 MB for a large picture in each thread.
 Image.core.set_block_size(1 << 26)
+DARK = 64  # of 255: what a colour picture of 14 bits within 16 does not exceed
 HEIF_BRANDS = (b"hei", b"hev", b"mif1", b"msf1")  # beginnings of the brands in the first box of a HEIC file
 RAW = {".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"}
 VIDEO = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"}
@@ -66,7 +67,13 @@ def open_picture(path: Path, size: int = 0) -> Iterator[Image.Image]:
                 print_once("a TIFF file has several pages: only the first page of each file is read")
         if size:
             image.draft("RGB", (size, size))
+        is_deep_color = len(image.getbands()) > 1 and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
         with _room.taken(image.width * image.height):
+            if is_deep_color and max(high for _, high in image.getextrema()[:3]) < DARK:
+                print_once(
+                    f"{image.format} of 16-bit colour: only the upper 8 bits are read, which makes pictures of fewer "
+                    "bits dark; scale them to 16 bits first"
+                )
             ImageOps.exif_transpose(image, in_place=True)
             yield image
 
@@ -103,12 +110,12 @@ def other_kind(path: Path) -> str:
     ending = path.suffix.lower()
     try:
         with path.open("rb") as file:
-            start = file.read(64).ljust(16, b"\0")  # some of Pillow's checks fail on shorter ones
+            start = _padded(file.read(64))
     except OSError:
         return ""  # the attempt to read it names the reason
     if kind := _kind_of_content(start, ending):
         return kind
-    if any(accept and accept(start) is True for accept in _accepts()):
+    if _accepting(start):
         return ""
     kind = "video" if ending in VIDEO else "vector drawing" if ending in (".svg", ".wmf", ".emf") else ""
     return kind or ("" if ending in endings() else f"{ending} file" if ending else "file without an ending")
@@ -125,8 +132,21 @@ def _kind_of_content(start: bytes, ending: str) -> str:
     return "camera raw" if ending in RAW else ""  # most are TIFF files, of which Pillow reads a thumbnail
 
 
-def _accepts() -> list:
-    return [Image.OPEN[it][1] for it in formats()]
+def _accepting(start: bytes) -> list[str]:
+    """Return the formats whose files may start with these bytes."""
+    accepts = {it: Image.OPEN[it][1] for it in formats()}
+    return [it for it, accept in accepts.items() if accept and accept(start) is True]
+
+
+def _recognised(path: Path) -> str:
+    """Return the format that a file seems to have, "" for none."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return next(iter(_accepting(_padded(file.read(64)))), "")
+    return ""
+
+
+def _padded(start: bytes) -> bytes:
+    return start.ljust(16, b"\0")  # some of Pillow's checks fail on shorter ones
 
 
 @functools.cache
@@ -153,4 +173,7 @@ def reason(error: Exception, path: Path) -> str:
         return strerror.lower() if strerror else str(error) or type(error).__name__
     kind = other_kind(path)
     advice = f"; {ADVICE[kind].replace('their', 'its').replace('them', 'it')}" if kind in ADVICE else ""
-    return f"not a picture that can be read but {kind}{advice}" if advice else "not a picture"
+    if advice:
+        return f"not a picture that can be read but {kind}{advice}"
+    recognised = "" if kind else _recognised(path)
+    return f"damaged, or a kind of {recognised} that is not read; convert it to PNG" if recognised else "not a picture"

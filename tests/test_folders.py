@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import struct
 import sys
 import threading
 import types
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +179,56 @@ def test_the_range_is_that_of_all_pictures_of_a_kind_and_nan_is_named(capsys):
     assert [image.max() for image in images] == [12, 255, 255]  # dark, light, nan
     assert images[2, 0, :2].tolist() == [0, 0]
     assert "2 PNG of 16-bit pixels: values 0 to 4,095" in output
-    assert "2 pixels are NaN or infinite and become black, in nan.tif" in output
+    assert "2 pixels are NaN, infinite or beyond 3.4e+38 and become black, in nan.tif" in output
+
+
+@pytest.mark.parametrize(
+    ("tag", "pixels", "words"),
+    [
+        ((262, 1, 0), ((1 - RAMP) * 65535).astype(np.uint16), "65,535 becomes black, 0 white"),
+        ((262, 1, 0), ((1 - RAMP) * 4095).astype(np.uint16), "4,095 becomes black, 0 white"),
+        ((339, 2, 1), (RAMP * (2**32 - 1)).astype(np.uint32).view(np.int32), "0 becomes black, 4.29497e+09 white"),
+        ((339, 2, 2), (RAMP * 100 - 50).astype(np.int32), "-50 becomes black, 50 white"),
+        (
+            (339, 3, 3),
+            np.where(RAMP > 0, RAMP, -3.4028235e38).astype(np.float32),
+            "1 pixels are NaN, infinite or beyond",
+        ),
+    ],
+)
+def test_white_that_is_zero_unsigned_integers_and_no_data_are_recognised(tag, pixels, words, capsys):
+    Path("pictures").mkdir()
+    Image.fromarray(pixels).save("pictures/a.tif")
+    number, before, after = tag
+    entries = [struct.pack("<HHIHH", number, 3, 1, value, 0) for value in (before, after)]
+    content = Path("pictures/a.tif").read_bytes()
+    assert entries[0] in content
+    Path("pictures/a.tif").write_bytes(content.replace(*entries))
+    images = datasets.load("pictures", 16).images
+    assert words in capsys.readouterr().out
+    assert np.abs(images[0, ..., 0] - RAMP * 255).max() <= 3
+
+
+@pytest.mark.parametrize(("most", "is_dark"), [(4095, True), (65535, False)])
+def test_16_bit_colour_of_which_the_upper_bits_are_empty_is_named(most, is_dark, capsys):
+    Path("pictures").mkdir()
+    pixels = np.repeat((RAMP * most).astype(">u2")[..., None], 3, axis=-1)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    parts = [struct.pack(">I", len(it)) + kind + it + struct.pack(">I", zlib.crc32(kind + it)) for kind, it in chunks]
+    Path("pictures/a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    datasets.load("pictures", 16)
+    assert ("PNG of 16-bit colour: only the upper 8 bits are read" in capsys.readouterr().out) == is_dark
+
+
+def test_a_variant_of_a_format_that_is_not_read_is_named():
+    Image.fromarray(np.zeros((9, 9), np.float32)).save("a.tif")
+    content = Path("a.tif").read_bytes()
+    Path("a.tif").write_bytes(
+        content.replace(struct.pack("<HHIHH", 258, 3, 1, 32, 0), struct.pack("<HHIHH", 258, 3, 1, 24, 0))
+    )
+    with pytest.raises(UserError, match="damaged, or a kind of TIFF that is not read; convert it to PNG"):
+        photographs.read(Path("a.tif"))
 
 
 # Links, and output of earlier runs
@@ -209,6 +260,9 @@ def test_output_of_earlier_runs_is_never_read(tiny_folder, monkeypatch, capsys):
     (folder / "a.txt").write_text("own text")
     run_folder(folder / "left" / "old" / "r")
     run_folder(folder / "results" / "vae" / "r")
+    (folder / "results" / "vae" / "r" / "samples").mkdir()
+    Image.new("RGB", (20, 20)).save(folder / "results" / "vae" / "r" / "samples" / "step_00000000.png")
+    (folder / "linked").symlink_to(folder / "results" / "vae" / "r" / "samples")
     Image.new("RGB", (20, 20)).save(folder / "results" / "preview.png")
     folders.leave_out(str(folder / "results"))
     monkeypatch.chdir(folder)

@@ -34,7 +34,7 @@ class Config:
     """The network to fetch."""
     list: bool = False
     """List the networks, their sizes, and which have been fetched, instead of fetching one."""
-    from_: Annotated[str, flags.IsPath, tyro.conf.arg(name="from")] = ""
+    from_: Annotated[str, flags.NotEmpty, tyro.conf.arg(name="from")] = ""
     """Where to get it instead: a file, a folder to search, or the address of a mirror's file or folder."""
     force: bool = False
     """Replace an existing file; without this flag, a correct one is kept and a wrong one is an error."""

@@ -5,10 +5,11 @@ import dataclasses
 import difflib
 import io
 import itertools
+import re
 import sys
 import time
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -129,6 +130,7 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
         raise UserError(_unknown_flag(config_class, unknown[0], words))
     given = [_field(word) for word in words if word.startswith("--")]
     config = flags.expand_paths(config)
+    _check_paths(config, given)
     flags.check_given(config, given)
     flags.check_values(config, given)
     reads_run = getattr(config, "resume", "") or getattr(config, "uses_trained_run", False)
@@ -136,6 +138,18 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
     flags.check_relations(config, given, is_complete)
     folders.leave_out(getattr(config, "output_dir", "outputs"))
     return text_files.unescape(config, given)
+
+
+def _check_paths(config, given: Sequence[str]) -> None:
+    """Raise UserError for an address where a file or folder is needed, and for the home of an unknown user."""
+    paths = flags.fields_with(type(config), flags.IsPath, flags.NamesData)
+    for field in given:
+        value = getattr(config, field, None)
+        for path in value if isinstance(value, tuple) else [value] if field in paths else []:
+            if re.match(r"\w\w+://", str(path)):
+                raise UserError(f"--{field} {path}: is an address; download it and name the file or folder")
+            if str(path).startswith("~"):  # otherwise `flags.expand_paths` has replaced it
+                raise UserError(f"--{field} {path}: there is no such user; a file of this name is ./{path}")
 
 
 def progress(items: Iterable, description: str, total: int | None = None) -> Iterable:

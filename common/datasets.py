@@ -135,7 +135,7 @@ def load(data: str, image_size: int, split: str = "train", channels: int = 0, fu
         raise UserError(f"--data {data}: a folder has no test pictures; use mnist, cifar10, digits or patches")
     else:
         images, labels, class_names, files = image_files.read_folder(data, image_size, channels)
-        found = Images(images, labels, class_names, str(Path(data).expanduser()), files)
+        found = Images(images, labels, class_names, str(Path(data)), files)
     found = dataclasses.replace(found, images=image_files.convert(found.images, image_size, channels))
     print(f"data: {found.name}, {len(found.images):,} pictures of {image_size}x{image_size}", flush=True)
     return found

@@ -207,9 +207,9 @@ def check_given(config, given: list[str]) -> None:
     """
     markers = markers_of(type(config))
     for field in dataclasses.fields(config):
-        value, times = getattr(config, field.name), given.count(field.name)
+        value, times = getattr(config, field.name), given.count(field.name.rstrip("_"))  # from_ is --from
         if times and not value and NotEmpty in markers[field.name]:
-            raise UserError(f"--{field.name} {value!r}: needs a value")
+            raise UserError(f"--{field.name.rstrip('_')} {value!r}: needs a value")
         if times and value == ():
             raise UserError(f"--{field.name}: name at least one file")  # a shell's pattern may match none
         if times > 1 and isinstance(value, tuple):

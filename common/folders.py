@@ -70,7 +70,12 @@ def run_around(folder: Path) -> Path | None:
 @functools.cache
 def print_once(line: str) -> None:
     """Print a line, unless this process has printed it already."""
-    print(line, flush=True)
+    print(printable(line), flush=True)
+
+
+def printable(text: str) -> str:
+    """Return a text in which line ends and control characters, which a file's name may have, are escaped."""
+    return "".join(it if it.isprintable() else repr(it)[1:-1] for it in text)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

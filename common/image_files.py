@@ -21,7 +21,7 @@ OTHER_SPLITS = ("test", "testing", "val", "valid", "validation")
 def read_folder(
     data: str, image_size: int, channels: int
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], tuple[str, ...]]:
-    """Read all pictures below the folder `data`, which may begin with ~; what is left out is named and counted.
+    """Read all pictures below the folder `data`; what is left out is named and counted.
 
     channels: 0 to read grey pictures as grey; with 1 or 3 the caller converts.
     Returns the images, uint8 (N, image_size, image_size, 1 or 3); their labels, int32 (N,); the names of the classes,
@@ -38,7 +38,7 @@ def read_folder(
     failures = list(filter(None, faults))
     if failures:
         shown = "; ".join(failures[:FAULTS_SHOWN]) + ("; …" if failures[FAULTS_SHOWN:] else "")
-        print(f"left out {len(failures)} of {len(paths)} files: {shown}")
+        print(folders.printable(f"left out {len(failures)} of {len(paths)} files: {shown}"))
         kept = [number for number, fault in enumerate(faults) if not fault]
         paths, images = [paths[number] for number in kept], _compacted(images, kept)
     if not paths:
@@ -112,10 +112,10 @@ def has_alpha(image: Image.Image) -> bool:
 
 def _existing_folder(data: str) -> Path:
     try:
-        folder = Path(data).expanduser()
+        folder = Path(data)
         is_there, is_folder = bool(data) and folder.exists(), folder.is_dir()
-    except (OSError, RuntimeError) as error:  # the name is too long; "~name" names no user
-        raise UserError(f"--data {data}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:  # the name is too long
+        raise UserError(f"--data {data}: {reason_of(error)}") from None
     if not is_there:
         raise UserError(f"--data {data}: there is no such folder")
     if not is_folder:
@@ -245,12 +245,13 @@ def _print_tree(folder: Path, files: Sequence[str], labels: np.ndarray, class_na
     """Print the classes with their numbers of pictures; without classes, which pictures prevent them."""
     if not class_names:
         if all(_folders_and_loose(files)):
-            print(f"--data {folder}: no classes: {why_no_classes(files)}", flush=True)
+            print(folders.printable(f"--data {folder}: no classes: {why_no_classes(files)}"), flush=True)
         return
     counts = np.bincount(labels, minlength=len(class_names))
     print(f"{folder}: {len(files):,} pictures in {len(class_names):,} classes")
-    width = max(map(len, class_names[:CLASSES_SHOWN]))
-    for number, name in enumerate(class_names[:CLASSES_SHOWN]):
+    shown = list(map(folders.printable, class_names[:CLASSES_SHOWN]))
+    width = max(map(len, shown))
+    for number, name in enumerate(shown):
         edge = "└──" if number == len(class_names) - 1 else "├──"
         print(f"{edge} {name:{width}} {counts[number]:9,}", flush=True)
     if class_names[CLASSES_SHOWN:]:

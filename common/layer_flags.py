@@ -16,8 +16,8 @@ def parse_layers(text: str, known: Sequence[str], network_name: str) -> dict[str
     if not known:
         raise UserError(f"{network_name} has no feature maps: no layer, such as a convolution, keeps height and width")
     weights = {}
-    for word in (text or known[-1]).split(","):
-        name, _, weight = word.strip().partition("=")
+    for word in [it.strip() for it in text.split(",") if it.strip()] or [known[-1]]:
+        name, weight = (it.strip() for it in word.partition("=")[::2])
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
             advice = f"the nearest are {', '.join(nearest)}" if nearest else "--list_layers lists them all"
@@ -27,7 +27,7 @@ def parse_layers(text: str, known: Sequence[str], network_name: str) -> dict[str
         except ValueError:
             weights[name] = math.nan
         if not math.isfinite(weights[name]) or weights[name] == 0:
-            raise UserError(f"--layers {word.strip()}: the weight must be a number other than 0")
+            raise UserError(f"--layers {word}: the weight must be a number other than 0")
     return weights
 
 

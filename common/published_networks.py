@@ -46,7 +46,7 @@ class PublishedNetwork:
         A folder is searched for the file, whatever its name. Raises UserError if the folder lacks it.
         """
         scheme, mark, _ = source.lower().partition("://")
-        if mark and scheme in ("https", "http"):
+        if mark and scheme in ("https", "http") and urllib.parse.urlsplit(source.lower().replace("[", "")).netloc:
             is_file = source.partition("?")[0].lower().endswith(".h5")
             return source if is_file else f"{source.rstrip('/')}/{self.path.name}"
         if mark and scheme == "file":

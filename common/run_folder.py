@@ -31,7 +31,7 @@ def create(config, fill: Callable[[Path], None], is_chief: bool = True) -> tuple
     Returns the folder and its lock, an open file. Raises UserError if the folder exists or cannot be written.
     """
     parent = Path(config.output_dir if is_chief else tempfile.mkdtemp()) / cli.script_name(type(config))
-    if config.name and (not re.fullmatch(r"[\w-][\w.-]*", config.name) or config.name == "latest"):
+    if config.name and (config.name != as_name(config.name) or config.name.startswith(".") or config.name == "latest"):
         allowed = "letters, digits, '.', '_' and '-', no '.' at its start, and not be 'latest'"
         raise UserError(f"--name {config.name}: must be a plain file name of {allowed}")
     if len(os.fsencode(config.name)) > LONGEST_NAME:
@@ -44,6 +44,11 @@ def create(config, fill: Callable[[Path], None], is_chief: bool = True) -> tuple
             return folder, lock
     resuming = f"continue it with --resume {folder}, or " if files.exists(folder / "config.json") else ""
     raise UserError(f"{folder} exists; {resuming}choose another --name")
+
+
+def as_name(text: str) -> str:
+    """Return a text as --name admits it: other characters are replaced by _."""
+    return re.sub(r"[^\w.-]", "_", text)
 
 
 def _create(folder: Path, fill: Callable[[Path], None]) -> BinaryIO | None:

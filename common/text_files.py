@@ -3,6 +3,7 @@
 import codecs
 import dataclasses
 import io
+import os
 import re
 import sysconfig
 import unicodedata
@@ -34,10 +35,9 @@ def find(paths: Sequence[str], encoding: str, read_once: bool = False) -> list[P
     for given in paths:
         path = Path(given)
         try:
-            path = path.expanduser()
             exists, is_folder, is_file = bool(given) and path.exists(), path.is_dir(), path.is_file()
-        except (OSError, RuntimeError) as error:  # a name that is too long, or the home of an unknown user
-            raise UserError(f"{given}: {getattr(error, 'strerror', None) or error}") from None
+        except OSError as error:  # a name that is too long
+            raise UserError(f"{given}: {reason_of(error)}") from None
         if not exists:
             raise UserError(f"{given}: there is no such file or folder")
         if not (is_folder or is_file or (read_once and given.startswith(ALREADY_OPEN) and path.is_fifo())):
@@ -66,7 +66,8 @@ def unescape(config, given: Sequence[str]):
             if isinstance(marker, flags.EscapedText) and field in given:
                 value = getattr(config, field)
                 if marker.may_be_file and value.startswith("@") and not value.startswith("@@"):
-                    texts[field] = read(value[1:], config.encoding).removesuffix("\n")
+                    path = os.path.expanduser(value[1:])  # noqa: PTH111 - as flags.expand_paths
+                    texts[field] = read(path, config.encoding).removesuffix("\n")
                 else:
                     value = value[1:] if marker.may_be_file and value.startswith("@@") else value
                     texts[field] = re.sub(r"\\([n\\])", lambda it: "\n" if it[1] == "n" else "\\", value)

@@ -1,11 +1,10 @@
 """Runs that are trained once and then found by their names; and a run for each of several texts, for `--classify`."""
 
 import dataclasses
-import re
 from collections.abc import Callable
 from pathlib import Path
 
-from common import cli, files, flags
+from common import cli, files, flags, run_folder
 from common.errors import UserError
 from common.saved_runs import SavedRun, read_config
 from common.text import Alphabet
@@ -53,7 +52,7 @@ def _config_of_each(config) -> dict[str, object]:
 
     The run is named after `config.name` and the text.
     """
-    names = [re.sub(r"[^\w.-]", "_", Path(path).stem) for path in config.train]  # what --name admits
+    names = [run_folder.as_name(Path(path).stem)[:60] for path in config.train]
     if len(names) < 2:
         raise UserError("--classify: needs two texts or more, --train a.txt b.txt …")
     if len(set(names)) < len(names):

@@ -139,8 +139,23 @@ def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch, tmp_path):
     paths = (config.data, config.output_dir, config.run)
     assert paths == (f"{tmp_path}/pictures", str(tmp_path), f"{tmp_path}/runs/a")
     assert (config.label, config.name) == ("~/x", "~")
-    config = cli.parse(autoencoder.Config, ["--reconstruct", "~/a.png", "b~.png", "~no_such_user/c.png"], "")
-    assert config.reconstruct == (f"{tmp_path}/a.png", "b~.png", "~no_such_user/c.png")
+    config = cli.parse(autoencoder.Config, ["--reconstruct", "~/a.png", "b~.png", "./~c.png"], "")
+    assert config.reconstruct == (f"{tmp_path}/a.png", "b~.png", "./~c.png")
+    for words in (
+        ["--data=~no_such_user/c"],
+        ["--output_dir", "~no_such_user"],
+        ["--reconstruct", "a", "~no_such_user/c"],
+    ):
+        with pytest.raises(
+            UserError, match=f"{words[0].split('=')[0]} ~no_such_user.*: there is no such user; a file of"
+        ):
+            cli.parse(autoencoder.Config, words, "")
+
+
+@pytest.mark.parametrize("name", ["image_path", "guide", "input_folder", "model", "output_dir"])
+def test_an_address_is_no_path(name):
+    with pytest.raises(UserError, match=f"--{name} https://host/x.png: is an address; download it and name the file"):
+        cli.parse(deep_dream.Config, [f"--{name}=https://host/x.png"], "")
 
 
 @pytest.mark.parametrize("name", ["image_path", "input_folder", "guide", "model", "resume", "output_dir"])

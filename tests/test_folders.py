@@ -90,6 +90,7 @@ def test_pillow_heif_is_used_if_it_is_installed(tiny_folder, monkeypatch):
         is_heic = lambda start: start[4:12] == b"ftypheic"  # noqa: E731
         Image.register_open("HEIF", lambda file, name: Image.new("RGB", (8, 8), "red"), is_heic)
 
+    Image.init()
     monkeypatch.setattr(Image, "ID", list(Image.ID))
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(register_heif_opener=register))
@@ -328,6 +329,14 @@ def test_classes_are_printed_as_a_tree_and_loose_pictures_named(tiny_folder, cap
     capsys.readouterr()
     datasets.load(str(tiny_folder(count=2, classes=("beside",), name="one")), 16)  # a name as in the message above
     assert "no classes" not in capsys.readouterr().out
+
+
+def test_names_with_line_ends_and_terminal_codes_are_printed_escaped(tiny_folder, capsys):
+    data = datasets.load(str(tiny_folder(count=1, classes=("a\nb", "\x1b[31mred"))), 16)
+    assert data.class_names == ("\x1b[31mred", "a\nb")
+    printed = capsys.readouterr().out
+    assert r"─ \x1b[31mred " in printed
+    assert r"─ a\nb " in printed
 
 
 def test_train_and_test_are_recognised(tiny_folder, capsys):

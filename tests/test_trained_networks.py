@@ -179,6 +179,7 @@ def test_layers_and_their_weights():
     assert layer_flags.parse_layers(layer_flags.as_text(weights), known, "a") == weights
     assert layer_flags.as_text(weights) == "mixed0=2,mixed1=-0.5,mixed2=1"
     assert layer_flags.parse_layers("", known, "a") == {"mixed2": 1.0}
+    assert layer_flags.parse_layers("mixed1 , mixed0 = 2 ,", known, "a") == {"mixed1": 1.0, "mixed0": 2.0}
 
 
 @pytest.mark.parametrize(

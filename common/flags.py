@@ -271,7 +271,7 @@ def _of_run(field: str, value) -> str:
 
 
 def _typed(value) -> str:
-    return " ".join(value) if isinstance(value, tuple) else str(value)
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _flag(condition: str) -> str:

@@ -61,7 +61,7 @@ def read_config(config_class: type, folder: Path):
     description = _description(folder)
     script, settings = description["script"], description["settings"]
     if script != cli.script_name(config_class):
-        raise UserError(f"{folder} is a run of {script}.py, not of {cli.script_name(config_class)}.py")
+        raise UserError(f"{folder} is a run of {script:.100}.py, not of {cli.script_name(config_class)}.py")
     known, path = typing.get_type_hints(config_class), folder / "config.json"
     if gone := sorted(settings.keys() - known.keys()):
         print(f"{folder} was made by another version; ignoring its --{', --'.join(gone)}", flush=True)
@@ -74,7 +74,7 @@ def read_config(config_class: type, folder: Path):
     try:
         flags.check_values(saved)
     except UserError as error:
-        raise UserError(f"{path} is damaged: {error}") from None
+        raise UserError(f"{path} is damaged: {error!s:.300}") from None
     of_run = known.keys() - flags.fields_with(config_class, flags.PerCommand, flags.UsesRun, flags.Changeable)
     if lacking := [flags.as_typed(name, getattr(saved, name)) for name in sorted(of_run - settings.keys())]:
         print(f"{path} lacks settings; continuing with today's defaults: {', '.join(lacking)}", flush=True)

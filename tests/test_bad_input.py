@@ -234,6 +234,14 @@ def test_damaged_facts_about_the_data(refused, tiny_run, entry, value):
         refused(f"config.json is damaged: data.{entry} is {value}", *flags)
 
 
+def test_a_long_text_in_a_config_makes_no_long_message(tiny_run):
+    for change in ({"precision": "x" * 10_000}, {"seed": 10**4000}):
+        change_config(tiny_run, lambda description, change=change: description["settings"].update(change))
+        with pytest.raises(UserError) as refusal:
+            saved_runs.read_config(tiny_script.Config, tiny_run)
+        assert len(str(refusal.value)) < 500
+
+
 def test_a_setting_that_the_config_lacks_is_named_with_the_default_that_replaces_it(tiny_run, capsys):
     def change(description):
         for name in ("latent_dim", "conditional", "output_dir", "interpolate"):  # the last two may always change

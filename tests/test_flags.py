@@ -264,3 +264,7 @@ def test_the_commands_in_the_readme_and_the_docs_have_only_flags_that_exist():
                         if word[2:].removeprefix("no_").strip(".,;:)") not in known | {"help"}
                     ]
     assert not unknown
+
+
+def test_a_tuple_of_numbers_is_shown_as_typed():
+    assert flags.as_typed("input_range", (-1.0, 1.0)) == "--input_range -1.0 1.0"

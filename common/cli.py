@@ -147,7 +147,7 @@ def _check_paths(config, given: Sequence[str]) -> None:
         value = getattr(config, field, None)
         for path in value if isinstance(value, tuple) else [value] if field in paths else []:
             if re.match(r"\w\w+://", str(path)):
-                raise UserError(f"--{field} {path}: is an address; download it and name the file or folder")
+                raise UserError(f"--{field} {path}: is an address; name a file or folder on this machine")
             if str(path).startswith("~"):  # otherwise `flags.expand_paths` has replaced it
                 raise UserError(f"--{field} {path}: there is no such user; a file of this name is ./{path}")
 

@@ -154,7 +154,9 @@ def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["image_path", "guide", "input_folder", "model", "output_dir"])
 def test_an_address_is_no_path(name):
-    with pytest.raises(UserError, match=f"--{name} https://host/x.png: is an address; download it and name the file"):
+    with pytest.raises(
+        UserError, match=f"--{name} https://host/x.png: is an address; name a file or folder on this machine"
+    ):
         cli.parse(deep_dream.Config, [f"--{name}=https://host/x.png"], "")
 
 

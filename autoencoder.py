@@ -215,7 +215,7 @@ def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
     data = datasets.load(config.data, config.image_size, channels=config.channels)
     device = devices.setup(config)
-    with device.strategy.scope():
+    with device.scope():
         networks = build(config, data.channels)
     encoder, decoder = networks["encoder"], networks["decoder"]
     train_step = device.compile(make_train_step(**networks, config=config))
@@ -242,9 +242,10 @@ def train(config: Config) -> dict[str, float]:
 
 def write_codes(path: Path, encoder, decoder, data: datasets.Images, config: Config) -> None:
     """Write each training picture's name, label, code (bits packed) and error, and the mixture for --sample."""
+    print("coding the pictures, for --sample and --nearest; --minutes does not count this", flush=True)
     codes, errors = [], []
     parts = np.array_split(data.images, -(-len(data.images) // 1000))  # of at most 1,000 pictures
-    for part, pixels in enumerate(cli.progress(parts, "encoding")):
+    for part, pixels in enumerate(cli.progress(parts, "coding the pictures")):
         images = pictures.to_unit(pixels)
         codes.append(devices.predict(encoder, images))
         inputs = encoder_input(images, config, step=part)  # so that each part has its own noise

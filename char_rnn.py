@@ -275,7 +275,7 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
     prime = config.prime or data.alphabet.decode(data.validation[:30])
     prime_indices = data.alphabet.encode(data.alphabet.start + prime, config.map_unknown)
 
-    with device.strategy.scope():
+    with device.scope():
         networks = build(config, len(data.alphabet))
     network, averaged_network, optimizer = (networks[it] for it in ("network", "averaged_network", "optimizer"))
     if is_fine_tuning:
@@ -292,7 +292,7 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
         best.update(run, loss, averaged_network=averaged_network)
         caption = f"step {step}: validation {loss:.3f} nats, {bits:.3f} bits per character"
         print(caption, flush=True)
-        pieces = sample(read, write, data.alphabet, prime_indices, SAMPLE_LENGTH)
+        pieces = cli.progress(sample(read, write, data.alphabet, prime_indices, SAMPLE_LENGTH), "writing a sample")
         written = prime + "".join(generated.until(config.stop, pieces))
         return pictures.page(written, caption), written
 

@@ -183,9 +183,10 @@ def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
     start_size(config.image_size)  # raises an error now rather than after all pictures have been read
     data = datasets.load(config.data, config.image_size, channels=config.channels)
+    data.warn_if_few()
     device = devices.setup(config)
     classes = data.class_count(config)
-    with device.strategy.scope():
+    with device.scope():
         networks = build(config, data.channels, classes)
     averaged_generator, discriminator = networks["averaged_generator"], networks["discriminator"]
     train_step = device.compile(make_train_step(**networks, config=config, classes=classes))

@@ -36,7 +36,6 @@ GRID_COLUMNS = 10
 DEFAULT_STEPS = 30_000
 CONDITIONAL_STEPS = 10_000  # with many more, all images of a class become the same (docs/gan_cifar10.md)
 FULL_RATE_STEPS = 15_000  # after three times as many at the full rate, the generator cycles instead of improving
-FEW_PICTURES = 1_000
 IDEAL_LOSS = {"non_saturating": 2 * math.log(2), "hinge": 2.0}  # of a discriminator that guesses: its logits are 0
 
 
@@ -295,9 +294,8 @@ def train(config: Config) -> dict[str, float]:
     data = datasets.load(config.data, config.image_size, channels=config.channels, full="cifar10")
     device = devices.setup(config)
     classes = data.class_count(config)  # 0 without --conditional
-    if len(data.images) < FEW_PICTURES:
-        print(f"{len(data.images)} pictures are few: the discriminator memorises them; --augment and --flip delay that")
-    with device.strategy.scope():
+    data.warn_if_few([flag for flag in ("augment", "flip") if not getattr(config, flag)])
+    with device.scope():
         networks = build(config, data.channels, classes)
     averaged_generator, discriminator = networks["averaged_generator"], networks["discriminator"]
     train_step = device.compile(make_train_step(**networks, config=config, classes=classes))

@@ -324,7 +324,7 @@ def train(config: Config) -> dict[str, float]:
     data = load(config)
     device = devices.setup(config)
     classes = data.class_count(config)
-    with device.strategy.scope():
+    with device.scope():
         state = build(config, data.channels, classes)
     averaged_networks = state["averaged_networks"]
     generator = build_generator(averaged_networks, config)

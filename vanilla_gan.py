@@ -244,8 +244,9 @@ def sample(generator, normal_latents, distribution: str) -> np.ndarray:
 def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
     data = datasets.load(config.data, config.image_size, channels=config.channels)
+    data.warn_if_few()
     device = devices.setup(config)
-    with device.strategy.scope():
+    with device.scope():
         networks = build(config, data.channels)
     averaged_generator, discriminator = networks["averaged_generator"], networks["discriminator"]
     train_step = device.compile(make_train_step(**networks, config=config))

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from common import memory
+from common import cli, memory
+
+ITERATIONS = 50  # of expectation maximisation, at most
+AT_ONCE = 5  # iterations; from one call to the next the fit continues
 
 
 def fit_mixture(codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -22,7 +25,10 @@ def fit_mixture(codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     # One thread: for matrices this small several threads cost more than they gain, most of all on a busy machine.
     # The warning concerns a fit that has not converged, which matters little here.
     with threadpool_limits(1), warnings.catch_warnings(action="ignore"):
-        mixture = GaussianMixture(components, reg_covar=1e-3, max_iter=50, random_state=seed).fit(drawn)
+        mixture = GaussianMixture(components, reg_covar=1e-3, max_iter=AT_ONCE, warm_start=True, random_state=seed)
+        for _ in cli.progress(range(ITERATIONS // AT_ONCE), "fitting a mixture of Gaussians to the codes"):
+            if mixture.fit(drawn).converged_:
+                break
     return {"weights": mixture.weights_, "means": mixture.means_, "covariances": mixture.covariances_}
 
 

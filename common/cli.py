@@ -7,20 +7,27 @@ import io
 import itertools
 import re
 import sys
-import time
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.progress import track
 
 from common import command_help, flags, folders, text_files
 from common.errors import UserError, one_line_errors
-from common.run_display import SECONDS_BETWEEN_LINES
+from common.progress import phase, progress
 
-__all__ = ["CommandConfig", "CommonConfig", "PictureConfig", "one_line_errors", "parse", "progress", "script_name"]
+__all__ = [
+    "CommandConfig",
+    "CommonConfig",
+    "PictureConfig",
+    "one_line_errors",
+    "parse",
+    "phase",
+    "progress",
+    "script_name",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,23 +157,6 @@ def _check_paths(config, given: Sequence[str]) -> None:
                 raise UserError(f"--{field} {path}: is an address; name a file or folder on this machine")
             if str(path).startswith("~"):  # otherwise `flags.expand_paths` has replaced it
                 raise UserError(f"--{field} {path}: there is no such user; a file of this name is ./{path}")
-
-
-def progress(items: Iterable, description: str, total: int | None = None) -> Iterable:
-    """Yield `items`, and show a progress bar on a terminal until the last one, elsewhere a line every ten seconds.
-
-    total: the number of items; needed if `items` has no length.
-    """
-    total = len(items) if total is None else total
-    if sys.stdout.isatty():
-        yield from track(items, description, total, transient=True)
-        return
-    printed_at = time.monotonic()
-    for number, item in enumerate(items):
-        if time.monotonic() - printed_at >= SECONDS_BETWEEN_LINES:
-            printed_at = time.monotonic()
-            print(f"{description} {number:,}/{total:,}", flush=True)
-        yield item
 
 
 def _unknown_flag(config_class: type, word: str, words: list[str]) -> str:

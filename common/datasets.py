@@ -5,7 +5,7 @@ import functools
 import hashlib
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from common import downloads, image_files, memory, plain_pickle
 from common.errors import UserError
 from common.files import as_user_error, exists, read_npz
+from common.progress import phase
 
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
@@ -25,6 +26,7 @@ CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001
 CIFAR10_BYTES = 170_498_071
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+FEW_PICTURES = 1_000  # fewer are memorised by a GAN's discriminator
 PATCHES = {"train": 6552, "test": 856}
 SUBSTITUTES = {  # a data set's name and file; the data that replace it if it is unavailable, and their description
     "mnist": ("MNIST", "mnist.npz", "digits", "scikit-learn's small digits"),
@@ -99,6 +101,16 @@ class Images:
             raise UserError(f"--conditional: {self.name} has no classes; {image_files.why_no_classes(self.files)}")
         return len(self.class_names) if config.conditional else 0
 
+    def warn_if_few(self, remedies: Sequence[str] = ()) -> None:
+        """Print a line if a discriminator would memorise these pictures; remedies: flags not given that delay it."""
+        if len(self.images) < FEW_PICTURES:
+            delay = f"add --{' and --'.join(remedies)} to delay that" if remedies else "stop when they do"
+            print(
+                f"{len(self.images):,} pictures are few: a discriminator memorises fewer than {FEW_PICTURES:,}, and "
+                f"the samples then get worse; give more, or {delay}",
+                flush=True,
+            )
+
     @property
     def channels(self) -> int:
         """1 for grey, 3 for colour."""
@@ -107,11 +119,13 @@ class Images:
     @functools.cached_property  # a run needs it several times
     def digest(self) -> str:
         """SHA-256 of pictures and labels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels))
-        return digest.hexdigest()
+        with phase("computing the data's digest"):
+            digest = hashlib.sha256(np.ascontiguousarray(self.images))
+            digest.update(np.ascontiguousarray(self.labels))
+            return digest.hexdigest()
 
 
+@phase("reading the data")
 def load(data: str, image_size: int, split: str = "train", channels: int = 0, full: str = "mnist") -> Images:
     """Return the pictures that `--data` names, as squares of `image_size` pixels.
 

@@ -5,13 +5,13 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from common import cli, environment, late_import, memory
+from common import environment, late_import, memory, progress
 from common.errors import UserError
 
 PREDICTED_AT_ONCE = 250
@@ -45,6 +45,12 @@ class Device:
             return True
         return resolver.task_id == 0 and "chief" not in resolver.cluster_spec().as_dict()
 
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Build networks in the block: in the strategy's scope, and with `progress.phase`, as it may take seconds."""
+        with self.strategy.scope(), progress.phase("building the networks"):
+            yield
+
     def compile(self, step: Callable[..., dict]) -> Callable[..., dict]:
         """Compile a training step into a graph that runs on every replica and returns the sums of their losses.
 
@@ -53,14 +59,14 @@ class Device:
         """
         step = tf.function(step, jit_compile=self.jit_compile)
         if self.replicas == 1:
-            return step
+            return trace_first(step, "compiling the training step")
 
         @tf.function
         def distributed_step(*arguments):
             losses = self.strategy.run(step, arguments)
             return {name: self.strategy.reduce("SUM", loss, axis=None) for name, loss in losses.items()}
 
-        return distributed_step
+        return trace_first(distributed_step, "compiling the training step")
 
     def shard(self, *arrays: np.ndarray) -> tuple:
         """Divide the arrays of a global batch among the replicas, along their first axis."""
@@ -109,6 +115,26 @@ def setup(config) -> Device:
     return Device(strategy, jit_compile, description)
 
 
+def trace_first(function: Callable, title: str) -> Callable:
+    """Return a `tf.function` that shows its title, as `progress.phase` does, while its first call builds the graph.
+
+    The graph is built before anything is computed, so that a signal need not wait for it.
+    """
+    is_first = True
+
+    def call(*arguments):
+        nonlocal is_first
+        if not is_first:
+            return function(*arguments)
+        with progress.phase(title):
+            function.get_concrete_function(*arguments)
+        is_first = False
+        with progress.phase(title, is_stoppable=False):  # the runtime, too, prepares the graph when it is first run
+            return function(*arguments)
+
+    return call
+
+
 def use_keras_defaults() -> None:
     """Undo what the user's keras.json changes, and print a line if it changes anything."""
     ignored = []
@@ -142,11 +168,8 @@ def threads_of_operation() -> int:
 
 def predict(network: Callable, inputs, size: int = PREDICTED_AT_ONCE) -> np.ndarray:
     """Return a network's outputs for any number of inputs (N, …), in inference mode, as an array (N, …)."""
-    starts = range(0, len(inputs), size)
-    if len(starts) > 20:  # takes seconds, and is not within a training loop, which has its own progress bar
-        starts = cli.progress(starts, "computing")
-    outputs = []
-    for start in starts:
+    outputs, starts = [], range(0, len(inputs), size)
+    for start in progress.progress(starts, "computing") if len(starts) > 4 else starts:  # else it takes a moment
         outputs.append(network(inputs[start : start + size], training=False))
         if start == 0:  # twice: the parts, and all of them together
             memory.check(2 * len(inputs) * math.prod(outputs[0].shape[1:]) * outputs[0].dtype.size, "the outputs")

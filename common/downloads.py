@@ -6,19 +6,17 @@ import hashlib
 import http.client
 import os
 import shutil
-import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
-
 from common.errors import UserError, reason_of
 from common.files import growing, partial, put_in_place
+from common.progress import phase
 
 TRIES = 3
 SILENCE_SECONDS = 10.0  # how long to wait for a server that sends nothing
@@ -80,7 +78,7 @@ def fetch(url: str, path: Path, digest: str | int, seconds: float = TOTAL_SECOND
     """
     size = digest if isinstance(digest, int) else size
     download = _Download(url, path, digest, size, seconds, time.monotonic() + seconds)
-    with growing(path, seconds, keep=download.in_parts) as file:
+    with growing(path, seconds, keep=download.in_parts) as file, phase(f"connecting to {_host(url)}"):
         if download.in_parts and path.exists() and not fault(path, digest):
             return  # another process was faster
         for attempt in range(1, TRIES + 1):
@@ -92,6 +90,10 @@ def fetch(url: str, path: Path, digest: str | int, seconds: float = TOTAL_SECOND
                     raise UserError(f"{url} could not be downloaded: {failed}") from None
                 time.sleep(attempt * 0.5)
         put_in_place(file, path)
+
+
+def _host(url: str) -> str:
+    return urllib.parse.urlsplit(url).netloc or url
 
 
 def copy(source: Path, path: Path, digest: str | int) -> None:
@@ -134,15 +136,11 @@ class _Download:
             length = int(total) if total.isdecimal() else start + (response.length or 0)
             most = self.size or length or MOST_BYTES
             may_be_cut = not total.isdecimal() and response.length is None and not response.chunked
-            narrow = Column(max_width=30, no_wrap=True, overflow="ellipsis")  # long names must leave room for the bar
-            name = TextColumn(f"downloading {self.path.name}", table_column=narrow)
-            columns = name, BarColumn(), DownloadColumn(), TimeRemainingColumn()
-            with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
-                task = bar.add_task("", total=length or None, completed=start)
-                received = start
+            title, received = f"downloading {self.path.name}", start
+            with phase(title, length or None, is_bytes=True, done=start) as advance:
                 while received <= most and (chunk := self.read(response, most + 1 - received)):
                     received += file.write(chunk)
-                    bar.advance(task, len(chunk))
+                    advance(len(chunk))
         file.flush()
         is_too_long = received > most
         wrong = f"more than {most:,} bytes" if is_too_long else fault(partial(self.path), self.digest)

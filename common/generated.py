@@ -47,8 +47,7 @@ def samples(run: SavedRun, config, generate_images: Callable, draw_latents: Call
     parts = map(generate_images, latents, labels())
     first = next(parts)
     images = itertools.chain([first], parts)
-    if count > 10 * PART:  # takes seconds
-        images = cli.progress(images, "sampling", -(-count // PART))
+    images = cli.progress(images, "sampling", -(-count // PART))
     is_conditional = getattr(config, "conditional", False)
     arrays = {"images": images, **({"labels": labels()} if is_conditional else {})}
     run.write("samples.npz", files.write_npz_in_parts, count, **arrays)
@@ -80,7 +79,7 @@ def walk(
     stations = next((draw_latents or _normal_latents(config))(4 * WALKERS, config.seed, 4 * WALKERS))
     steps = latent_space.round_trip(stations.reshape(4, WALKERS, -1), interpolate)  # (64, walkers, latent_dim)
     labels = run.labels(config, WALKERS)
-    frames = np.stack([generate_images(latents, labels) for latents in steps])
+    frames = np.stack([generate_images(latents, labels) for latents in cli.progress(steps, "walking")])
     run.write("walk.gif", pictures.save_gif, [pictures.grid(images, 4) for images in frames])
     rows = frames[:17, :8].swapaxes(0, 1)  # (walkers, steps, height, width, channels)
     run.write("walk.png", pictures.save_png, pictures.grid(np.concatenate(rows), 17))
@@ -188,10 +187,13 @@ def until(stop: str, pieces: Iterable[str]) -> Iterator[str]:
 
 def stream_text(run: SavedRun, prime: str, pieces: Iterable[str]) -> None:
     """Print `prime` and the pieces of text that continue it as they come, and write all of it as sample.txt."""
+    pieces = iter(pieces)
+    with cli.phase("preparing to write"):
+        first = next(pieces, "")
     written = prime
     print(prime, end="")
     try:
-        for piece in pieces:
+        for piece in itertools.chain([first], pieces):
             written += piece
             print(piece, end="", flush=True)
         print()

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from common import folders, memory, picture_formats, pixel_ranges
-from common.cli import progress
 from common.errors import UserError, reason_of
+from common.progress import progress
 
 FAULTS_SHOWN = 5
 CLASSES_SHOWN = 20
@@ -162,7 +162,11 @@ def _read_all(paths: list[Path], image_size: int) -> tuple[np.ndarray, list[str]
         return ""
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        faults = list(progress(pool.map(read, range(len(paths))), "reading pictures", len(paths)))
+        try:
+            faults = list(progress(pool.map(read, range(len(paths))), "reading pictures", len(paths)))
+        except BaseException:  # such as KeyboardInterrupt: do not wait for the pictures that are left
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for kind in sorted({kind for kind, _ in deep.values()}):
         found = {number: values for number, (its_kind, values) in sorted(deep.items()) if its_kind == kind}
         together = pixel_ranges.merged(found.values())

@@ -13,6 +13,7 @@ from common import folders, picture_formats, pictures, pixel_ranges
 from common.errors import UserError, reason_of
 from common.files import as_user_error, atomic_write
 from common.image_files import has_alpha
+from common.progress import phase, progress
 
 SHEET_WIDTH = 1280  # pixels of the before/after sheet, at most
 FRAME_SIDE = 400  # pixels: the longer side of a GIF's frames, at most
@@ -58,7 +59,7 @@ def read(path: Path) -> Photograph:
     Raises UserError, which names the file, if it is not a picture, damaged, or larger than 100 million pixels.
     """
     try:
-        with picture_formats.open_picture(path) as image:
+        with phase(f"reading {path.name}"), picture_formats.open_picture(path) as image:
             profile = image.info.get("icc_profile")
             if pixel_ranges.is_deep(image):
                 values = pixel_ranges.values_of(image)
@@ -181,7 +182,7 @@ def save_png(path: Path, pixels: np.ndarray, photograph: Photograph, settings: d
         text.add_itxt(name, value.encode("utf-8", "replace").decode())  # a file name need not be UTF-8
     with as_user_error(path):
         path.parent.mkdir(exist_ok=True)
-    with atomic_write(path) as file:
+    with phase(f"writing {path.name}"), atomic_write(path) as file:
         image.save(file, "PNG", pnginfo=text, icc_profile=photograph.icc_profile)
 
 
@@ -213,5 +214,8 @@ def save_gif_of_files(path: Path, sources: list[Path], height: int, width: int) 
     """
     size = _frame_size(height, width)[::-1]
     chosen = pictures.evenly(sources, MOST_FRAMES)
-    frames = [ImageOps.pad(Image.fromarray(read(source).pixels), size, Image.Resampling.LANCZOS) for source in chosen]
-    pictures.save_gif(path, [np.asarray(frame) for frame in frames])
+    frames = []
+    for source in progress(chosen, "reading the frames"):
+        picture = Image.fromarray(read(source).pixels)
+        frames.append(np.asarray(ImageOps.pad(picture, size, Image.Resampling.LANCZOS)))
+    pictures.save_gif(path, frames)

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from common import lettering
 from common.files import atomic_write
+from common.progress import phase
 
 MOST_FRAMES = 32
 MOST_GREYS = 32  # in a frame of a GIF of grey grids; with 256 it would be three times as large
@@ -130,7 +131,8 @@ def save_gif(path: Path, frames: list[np.ndarray], milliseconds: int = 100, rest
     durations = [milliseconds] * (len(frames) - 1) + [milliseconds + rest]
     if len(frames) == 1:
         durations = durations[0]  # Pillow takes no list for a single frame
-    contents = imageio.imwrite("<bytes>", frames, extension=".gif", duration=durations, loop=0)
+    with phase(f"making {path.name}"):
+        contents = imageio.imwrite("<bytes>", frames, extension=".gif", duration=durations, loop=0)
     with atomic_write(path) as file:  # after encoding: imageio prints its own traceback when a disk is full
         file.write(contents)
 

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-SECONDS_BETWEEN_LINES = 10.0
+from common.progress import SECONDS_BETWEEN_LINES
 
 
 class Display(Progress):
@@ -40,10 +40,11 @@ class Display(Progress):
         self._figures = "  ".join([rate, *(f"{name} {mean:.3f}" for name, mean in losses.items())])
 
     def stop(self) -> None:
-        """Stop the bar; elsewhere print the last figures."""
+        """Stop the bar; elsewhere print the last figures. Does nothing the second time."""
         super().stop()
         if not self._is_terminal and self._figures:
             self._print_line()
+        self._figures = ""
 
     def _print_line(self) -> None:
         self._printed_at = time.monotonic()

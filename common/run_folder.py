@@ -16,9 +16,10 @@ from typing import BinaryIO
 import keras
 import tensorflow as tf
 
-from common import cli, files
+from common import cli, files, interruption, progress
 from common.devices import Device
 from common.errors import UserError
+from common.interruption import Interrupted
 from common.saved_runs import SavedRun
 
 LONGEST_NAME = 200  # bytes; file systems take 255, and parts of files have longer names
@@ -132,13 +133,17 @@ def open_folder(config, data: dict, device: Device) -> Iterator[Path]:
         folder, lock = create(config, lambda new: write_config(new, config, data, device))
     print(f"run: {folder}", flush=True)
     try:
-        yield folder
-    except KeyboardInterrupt:
-        print(f"stopped; continue with --resume {folder}", flush=True)
-        raise
-    except UserError:
-        if not config.resume and {it.name for it in folder.iterdir()} <= {"config.json", files.LOCK}:
-            shutil.rmtree(folder, ignore_errors=True)  # it holds no result
+        with interruption.handled_by(interruption.interrupt):
+            yield folder
+    except (UserError, Interrupted) as error:
+        progress.stop_all()
+        files_in = [it for it in folder.rglob("*") if it.is_file()]
+        holds_results = any(it.name not in ("config.json", files.LOCK) for it in files_in)
+        if isinstance(error, Interrupted):
+            command = interruption.resume_command(config, folder)
+            print(f"stopped; continue with: {command}" if holds_results else "stopped; nothing is kept", flush=True)
+        if not (holds_results or config.resume):
+            shutil.rmtree(folder, ignore_errors=True)
             if not (latest := folder.parent / "latest").exists():
                 latest.unlink(missing_ok=True)
         raise

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from common.progress import clock
+
 UNTIL_TIME_IS_UP = 10**9  # steps, where only the minutes count
 MOST_EPOCHS_SHOWN = 100_000  # a larger number of epochs is not shown: only the minutes count
 LONGEST_WAIT = 1000  # steps between two samples, where an epoch has more
@@ -61,4 +63,4 @@ class Schedule:
         left = (self.last_step - step) / steps_per_second
         if self.minutes:
             left = min(left, self.minutes * 60 - seconds)
-        return f"{int(left) // 60}:{int(left) % 60:02d}"
+        return clock(left)

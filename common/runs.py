@@ -1,7 +1,6 @@
 """The training run: its loop, its clock, and what happens when it is interrupted or resumed."""
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import checkpoints, files, pictures, run_folder, run_log, streams, tables
+from common import checkpoints, files, interruption, pictures, progress, run_folder, run_log, streams, tables
 from common.devices import Device
 from common.errors import UserError
+from common.interruption import Interrupted
 from common.run_display import Display
 from common.run_schedule import Schedule, epochs_of
 from common.saved_runs import SavedRun
@@ -20,11 +20,6 @@ from common.saved_runs import SavedRun
 __all__ = ["Interrupted", "Run", "epochs_of"]
 
 LOG_EVERY = 50  # steps; a row of metrics.csv is the mean over them
-SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-
-
-class Interrupted(SystemExit):
-    """Leaves a training loop after Ctrl-C, SIGTERM or SIGHUP, between two steps."""
 
 
 class Run:
@@ -50,7 +45,7 @@ class Run:
         self._losses = run_log.PendingLosses(lambda: checkpoints.kept_in(self.folder / "checkpoints"))
         self._schedule = Schedule.of(config, data.steps(config), default_steps)
         self._warned = set()
-        self._signal, self._is_stopped = None, False
+        self._signal, self._is_stopped, self._result = None, False, "final.png"
         if config.minutes and device.machines > 1:
             raise UserError("--minutes: several machines would not stop at the same step; give --epochs")
         if config.tensorboard:
@@ -62,10 +57,8 @@ class Run:
         print(f"run: {self.folder}", flush=True)
 
     def __enter__(self) -> "Run":
-        self._old_handlers = {}
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            caught = [it for it in SIGNALS if it == signal.SIGINT or signal.getsignal(it) != signal.SIG_IGN]  # by nohup
-            self._old_handlers = {number: signal.signal(number, self._on_signal) for number in caught}
+        self._handling = interruption.handled_by(self._on_signal)
+        self._handling.__enter__()
         self._display = Display()
         self._display.start()
         self._clock = self._logged_at = time.monotonic()
@@ -73,23 +66,25 @@ class Run:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        progress.stop_all()
         self._display.stop()
         steps = "1 step" if self._done == 1 else f"{self._done} steps"
         try:
             if kind is None or kind is Interrupted:
-                self._save()
-                self._records.draw()
+                with progress.phase("saving, drawing samples.gif and curves.png", is_stoppable=False):
+                    self._save()
+                    self._records.draw()
             if kind is Interrupted:
-                print(f"stopped after {steps}; continue with --resume {self.folder}", flush=True)
+                command = interruption.resume_command(self.config, self.folder)
+                print(f"stopped after {steps}; continue with: {command}", flush=True)
             elif kind is None:
-                final = self.folder / "final.png"
-                print(f"done: {steps} in {self.seconds / 60:.1f} minutes; see {final}", flush=True)
+                result = self.folder / self._result
+                print(f"done: {steps} in {self.seconds / 60:.1f} minutes; see {result}", flush=True)
         finally:
-            for number, handler in self._old_handlers.items():  # last, so that no signal cuts the saving short
-                signal.signal(number, handler)
+            self._handling.__exit__(None, None, None)  # last, so that no signal cuts the saving short
             self._lock.close()
         if kind is None and self._signal:  # it arrived after the last step: everything is saved, exit with its status
-            raise Interrupted(128 + self._signal)
+            raise Interrupted(self._signal)
 
     # The loop
 
@@ -99,6 +94,7 @@ class Run:
             if self._is_over() or self._is_stopped:
                 break
             yield epoch
+        self._display.stop()  # what follows, such as validating, shows itself
 
     def batches(self, epoch: int) -> Iterator[tuple]:
         """Yield the remaining batches of `epoch`; for pictures, each is images and labels, uint8 and int32.
@@ -114,7 +110,7 @@ class Run:
             if done % self.config.checkpoint_every == 0:
                 self._save()
             if self._signal:
-                raise Interrupted(128 + self._signal)
+                raise Interrupted(self._signal)
             if self._is_over():
                 return
 
@@ -183,14 +179,20 @@ class Run:
                 self._display.console.print(f"step {self._done}: {text}", highlight=False, soft_wrap=True)
 
     def finish(self, sheet: np.ndarray, text: str | None = None, **models: keras.Model) -> None:
-        """Write final.png, and each model as `<name>.keras` for any Keras program."""
+        """Write final.png, and each model as `<name>.keras` for any Keras program.
+
+        With a text, that is what the last line names as the result.
+        """
         self._losses.values(self._done)  # raises an error if the network has failed
-        if self._saved_step != self._done:
-            self._save()  # first: what follows may take long, or fail
-        self.show(sheet, text)
-        pictures.save_png(self.folder / "final.png", sheet)
-        for name, model in models.items():
-            checkpoints.save_model(self.folder / f"{name}.keras", model)
+        with progress.phase("saving the networks", is_stoppable=False):
+            if self._saved_step != self._done:
+                self._save()  # first: what follows may take long, or fail
+            self.show(sheet, text)
+            pictures.save_png(self.folder / "final.png", sheet)
+            for name, model in models.items():
+                checkpoints.save_model(self.folder / f"{name}.keras", model)
+        if text is not None:
+            self._result = "samples.txt"
 
     @property
     def progress(self) -> float:
@@ -293,3 +295,5 @@ class Run:
         if self._signal:  # the second one: do not wait for the step
             raise KeyboardInterrupt
         self._signal = number
+        if progress.is_stoppable():  # no step is being made: the networks are as the last one left them
+            raise Interrupted(number)

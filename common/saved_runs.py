@@ -179,9 +179,9 @@ class SavedRun:
             self._unwritten.append((name, folder_error or reason_of(error.__cause__)))
 
     def report(self) -> None:
-        """Print where the results are. Raises UserError if any of them could not be written."""
-        if self._written:
-            print(f"written to {self.generated}", flush=True)
+        """Print which results to look at. Raises UserError if any of them could not be written."""
+        if shown := [it for it in self._written if not it.endswith((".npz", ".json"))] or self._written:
+            print(f"see {', '.join([str(self.generated / shown[0]), *shown[1:]])}", flush=True)
         if self._unwritten:
             names = ", ".join(name for name, _ in self._unwritten)
             reason = self._unwritten[0][1]

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from common import text_files
-from common.cli import progress
 from common.errors import UserError
 from common.files import as_user_error, atomic_write, map_array
+from common.progress import phase, progress
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for all characters that the alphabet lacks
 CODE_POINTS = 0x110000  # in Unicode
@@ -53,6 +53,7 @@ class Alphabet:
         if missing := self.missing(text):
             raise UserError(f"{flag}: the network never writes {quoted(missing)}")
 
+    @phase("encoding the text")
     def encode(self, text: str, map_unknown: bool = False) -> np.ndarray:
         """Return the indices of the characters of `text`, int32 (len(text),).
 
@@ -158,6 +159,7 @@ class Text:
                 )
 
 
+@phase("reading the text")
 def load(paths: Sequence[str], encoding: str, min_count: int, folder: Path, alphabet: Alphabet | None = None) -> Text:
     """Return the text of files and folders, concatenated; without any, that of Python's standard library.
 
@@ -205,7 +207,7 @@ def _count(files: list[Path], encoding: str, size: int):
     size: that of all files, in bytes.
     """
     counts, digest = np.zeros(CODE_POINTS, np.int64), hashlib.sha256()
-    for piece in progress(text_files.pieces(files, encoding), "reading text", size // text_files.PIECE):
+    for piece in progress(text_files.pieces(files, encoding), "reading text", size // text_files.PIECE + 1):
         counts += np.bincount(_code_points(piece), minlength=CODE_POINTS)
         digest.update(piece.encode("utf-8", "surrogatepass"))
     return {chr(code): int(counts[code]) for code in np.flatnonzero(counts)}, digest
@@ -219,7 +221,7 @@ def _encode(files: list[Path], encoding: str, alphabet: Alphabet, dtype: np.dtyp
         path.parent.mkdir(parents=True, exist_ok=True)
     written = 0
     with atomic_write(path) as file:
-        for piece in progress(text_files.pieces(files, encoding), "encoding text", length // text_files.PIECE):
+        for piece in progress(text_files.pieces(files, encoding), "encoding text", length // text_files.PIECE + 1):
             indices = table[_code_points(piece)]
             file.write(indices.tobytes())
             written += len(indices)

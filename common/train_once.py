@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common import cli, files, flags, run_folder
 from common.errors import UserError
+from common.interruption import Interrupted
 from common.saved_runs import SavedRun, read_config
 from common.text import Alphabet
 
@@ -40,10 +41,14 @@ def train_on_each(config, load: Callable, train: Callable) -> tuple[Alphabet, di
     """
     configs = _config_of_each(config)
     alphabet = load(config).alphabet
-    runs = {
-        path: train_once(own, load(own, alphabet).digest, lambda it: train(it, alphabet))
-        for path, own in configs.items()
-    }
+    try:
+        runs = {
+            path: train_once(own, load(own, alphabet).digest, lambda it: train(it, alphabet))
+            for path, own in configs.items()
+        }
+    except Interrupted:
+        print("to continue with this and all further texts, give the same command again", flush=True)
+        raise
     return alphabet, runs
 
 

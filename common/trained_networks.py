@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from common import archives, downloads, files
 from common.errors import UserError
+from common.progress import phase
 from common.published_networks import NETWORKS
 
 BUNDLED = Path(__file__).parents[1] / "pretrained" / "dream_network.keras"
@@ -51,6 +52,7 @@ class TrainedNetwork:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@phase("loading the network")
 def load(model: str, input_range: tuple[float, float] = (-1.0, 1.0)) -> TrainedNetwork:
     """Load the network that `model` names.
 

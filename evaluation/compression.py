@@ -27,7 +27,7 @@ def code_curve(
     the images, which are float32 (M, height, width, channels) in [0, 1]. decode: maps codes to images.
     """
     curve = []
-    for step in steps:
+    for step in cli.progress(steps, "compression"):
         training_levels, levels = (np.floor(it / step).astype(int) for it in (training_codes, codes))
         outputs = decode(((levels + 0.5) * step).astype(np.float32))
         curve.append({"step": step, "bits": coded_bits(training_levels, levels), "psnr": psnr(images, outputs)})

@@ -75,6 +75,7 @@ class Evaluator:
             **agreement,
         }
 
+    @cli.phase("measuring images")
     def _statistics(self, images: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
         features, logits = self._network.predict(images, batch_size=500, verbose=0)
         return mean_and_covariance(features), logits.argmax(axis=-1)
@@ -98,7 +99,8 @@ def trained_classifier(path: Path, images: np.ndarray, labels: np.ndarray, class
     classifier = keras.Model(inputs, layers.Dense(classes)(layers.Dropout(0.5)(x)))
     classifier.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     print("training the classifier whose features are compared, once for each data set:")
-    classifier.fit(images, labels, batch_size=128, epochs=EPOCHS[images.shape[-1]], verbose=2)
+    with cli.phase("training the classifier"):
+        classifier.fit(images, labels, batch_size=128, epochs=EPOCHS[images.shape[-1]], verbose=2)
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoints.save_model(path, classifier)
     return classifier

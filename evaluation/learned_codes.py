@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import files
+from common import cli, files
 from common.datasets import Images
 from evaluation import compression
 from evaluation.denoising import denoised_psnr
@@ -36,12 +36,10 @@ def evaluate_codes(
     if is_binary:
         codes = np.where(codes > 0, np.float32(1), np.float32(-1))
     pixels, test_pixels = (part.images.reshape(len(part.images), -1) / np.float32(255) for part in (train, test))
-    pca = PCA(min(codes.shape[-1], *pixels.shape), random_state=seed).fit(pixels)
-    features = {
-        "this run": (training_codes, codes),
-        "PCA": (pca.transform(pixels), pca.transform(test_pixels)),
-        "pixels": (pixels, test_pixels),
-    }
+    with cli.phase("principal components"):
+        pca = PCA(min(codes.shape[-1], *pixels.shape), random_state=seed).fit(pixels)
+        components = pca.transform(pixels), pca.transform(test_pixels)
+    features = {"this run": (training_codes, codes), "PCA": components, "pixels": (pixels, test_pixels)}
     outputs = {"this run": decode(codes), "PCA": pca.inverse_transform(features["PCA"][1]).reshape(images.shape)}
     errors = {name: float(squared_errors(images, it).mean()) for name, it in outputs.items()}
     result = {"test_images": len(images), "squared_error": errors}

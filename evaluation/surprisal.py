@@ -73,7 +73,8 @@ def validation_loss(read: Callable, indices: np.ndarray) -> float:
     """
     rows = max(1, min(32, len(indices) // 2000))
     length = (len(indices) - 1 - CONTEXT) // rows
-    losses, _ = read(np.stack([indices[row * length : (row + 1) * length + CONTEXT + 1] for row in range(rows)]))
+    parts = [indices[row * length : (row + 1) * length + CONTEXT + 1] for row in range(rows)]
+    losses, _ = read(np.stack(parts), "validating")
     return float(np.concatenate([losses[0], losses[1:, CONTEXT:].ravel()]).mean(dtype=np.float64))
 
 

@@ -1,7 +1,9 @@
 """DeepDream: gradient ascent against closed forms, tiles without seams, dreams, zooms and folders, and bad input."""
 
 import json
+import os
 import re
+import signal
 import types
 import zipfile
 from pathlib import Path
@@ -300,6 +302,33 @@ def test_a_zoom_resumes_where_it_was_interrupted(dream, contents, picture_path):
         (folder / f"zoom/frame_{number:05d}.png").unlink()
     deep_dream.main(["--resume", str(folder), "--layers", "mixed0"])  # the same layers may be named again
     assert contents(folder / "zoom") == straight
+
+
+@pytest.mark.parametrize(("flags", "steps", "kept"), [((), 2, False), (("--zoom", 3), 5, True)])
+def test_an_interrupted_dream_is_continued_only_if_something_is_kept(dream, monkeypatch, capsys, flags, steps, kept):
+    make, count = deep_dream.make_gradient_ascent_step, [0]
+
+    def make_interrupted(*arguments):
+        step = make(*arguments)
+
+        def interrupted(*of_step):
+            count[0] += 1
+            if count[0] == steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(*of_step)
+
+        return interrupted
+
+    monkeypatch.setattr(deep_dream, "make_gradient_ascent_step", make_interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as leaving:
+        dream(*flags, name="cut")
+    assert leaving.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    command = "python deep_dream.py --resume outputs/deep_dream/cut"
+    message = f"stopped; continue with: {command}" if kept else "stopped; nothing is kept"
+    assert capsys.readouterr().out.splitlines()[-1] == message
+    assert Path("outputs/deep_dream/cut").exists() == kept
 
 
 def test_a_zoom_keeps_contrast_and_colours(ascend, photograph):

@@ -18,7 +18,7 @@ import tensorflow as tf
 import tiny_script
 from conftest import ROOT, STEPS
 
-from common import checkpoints, files, runs
+from common import checkpoints, files, interruption, progress, runs
 
 RUNS = Path("outputs/tiny_script")
 
@@ -84,7 +84,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_resume(
     assert leaving.value.code == status
     assert signal.getsignal(number) is handler
     steps = "1 step" if step == 1 else f"{step} steps"
-    assert f"stopped after {steps}; continue with --resume {cut}" in capsys.readouterr().out
+    assert f"stopped after {steps}; continue with: python tiny_script.py --resume {cut}\n" in capsys.readouterr().out
     assert (cut / f"checkpoints/step_{step:08d}.npz").exists()
     assert (cut / "samples.gif").exists()
     tiny_script.main(["--resume", str(cut)])
@@ -127,12 +127,42 @@ def test_a_run_in_a_terminal_that_is_closed_saves(tmp_path):
 
 
 def test_a_run_in_another_thread_than_the_main_one(tiny_flags):
-    handlers = [signal.getsignal(number) for number in runs.SIGNALS]
+    handlers = [signal.getsignal(number) for number in interruption.SIGNALS]
     thread = threading.Thread(target=tiny_script.main, args=[[*tiny_flags, "--name", "thread"]])
     thread.start()
     thread.join()
     assert (RUNS / "thread/final.png").exists()
-    assert [signal.getsignal(number) for number in runs.SIGNALS] == handlers
+    assert [signal.getsignal(number) for number in interruption.SIGNALS] == handlers
+
+
+@pytest.mark.parametrize("place", ["a grid of samples", "the last grid", "the compilation"])
+def test_a_signal_does_not_wait_for_what_may_be_left_anywhere(tiny_run, tiny_flags, monkeypatch, capsys, place):
+    sample, make_train_step, grids = tiny_script.sample, tiny_script.make_train_step, []
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the signal was not heeded")
+
+    def interrupted_sample(*arguments):
+        grids.append(0)
+        if len(grids) == {"a grid of samples": 3, "the last grid": 6}.get(place):  # after steps 40 and 93
+            with progress.phase("drawing"):
+                interrupt()
+        return sample(*arguments)
+
+    monkeypatch.setattr(tiny_script, "sample", interrupted_sample)
+    if place == "the compilation":
+        monkeypatch.setattr(tiny_script, "make_train_step", lambda **_: lambda *_: interrupt())
+    with pytest.raises(SystemExit) as leaving:
+        tiny_script.main([*tiny_flags, "--name", "cut"])
+    assert leaving.value.code == 130
+    monkeypatch.setattr(tiny_script, "make_train_step", make_train_step)
+    monkeypatch.setattr(tiny_script, "sample", sample)
+    stopped = f"; continue with: python tiny_script.py --resume {RUNS / 'cut'}\n"
+    assert capsys.readouterr().out.endswith(stopped)
+    keras.utils.clear_session()
+    tiny_script.main(["--resume", str(RUNS / "cut")])
+    assert_equal_runs(tiny_run, RUNS / "cut")
 
 
 def test_a_second_signal_does_not_wait_for_the_end_of_the_step(tiny_flags, monkeypatch, capsys):

@@ -59,14 +59,14 @@ class Device:
         """
         step = tf.function(step, jit_compile=self.jit_compile)
         if self.replicas == 1:
-            return trace_first(step, "compiling the training step")
+            return trace_first(step, "the training step")
 
         @tf.function
         def distributed_step(*arguments):
             losses = self.strategy.run(step, arguments)
             return {name: self.strategy.reduce("SUM", loss, axis=None) for name, loss in losses.items()}
 
-        return trace_first(distributed_step, "compiling the training step")
+        return trace_first(distributed_step, "the training step")
 
     def shard(self, *arrays: np.ndarray) -> tuple:
         """Divide the arrays of a global batch among the replicas, along their first axis."""
@@ -115,10 +115,10 @@ def setup(config) -> Device:
     return Device(strategy, jit_compile, description)
 
 
-def trace_first(function: Callable, title: str) -> Callable:
-    """Return a `tf.function` that shows its title, as `progress.phase` does, while its first call builds the graph.
+def trace_first(function: Callable, name: str) -> Callable:
+    """Return a `tf.function` whose first call shows, by `progress.phase`, that it is compiled.
 
-    The graph is built before anything is computed, so that a signal need not wait for it.
+    The graph is built before anything is computed, so that a signal need not wait for it. name: for people to read.
     """
     is_first = True
 
@@ -126,10 +126,10 @@ def trace_first(function: Callable, title: str) -> Callable:
         nonlocal is_first
         if not is_first:
             return function(*arguments)
-        with progress.phase(title):
+        with progress.phase(f"compiling {name}"):
             function.get_concrete_function(*arguments)
         is_first = False
-        with progress.phase(title, is_stoppable=False):  # the runtime, too, prepares the graph when it is first run
+        with progress.phase(f"running {name} for the first time", is_stoppable=False):  # TensorFlow optimises the graph
             return function(*arguments)
 
     return call

@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +77,7 @@ def fetch(url: str, path: Path, digest: str | int, seconds: float = TOTAL_SECOND
     """
     size = digest if isinstance(digest, int) else size
     download = _Download(url, path, digest, size, seconds, time.monotonic() + seconds)
-    with growing(path, seconds, keep=download.in_parts) as file, phase(f"connecting to {_host(url)}"):
+    with growing(path, seconds, keep=download.in_parts) as file, phase(f"requesting {path.name}"):
         if download.in_parts and path.exists() and not fault(path, digest):
             return  # another process was faster
         for attempt in range(1, TRIES + 1):
@@ -90,10 +89,6 @@ def fetch(url: str, path: Path, digest: str | int, seconds: float = TOTAL_SECOND
                     raise UserError(f"{url} could not be downloaded: {failed}") from None
                 time.sleep(attempt * 0.5)
         put_in_place(file, path)
-
-
-def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc or url
 
 
 def copy(source: Path, path: Path, digest: str | int) -> None:

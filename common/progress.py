@@ -11,17 +11,19 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-SECONDS_UNNOTICED = 1.5  # what takes less prints no line
+SECONDS_WITHOUT_BAR = 0.4  # what takes less shows no bar in a terminal
+SECONDS_UNNOTICED = 1.5  # what takes less prints no line elsewhere
 SECONDS_BETWEEN_LINES = 10.0
 
 _open: list["Phase"] = []  # those that have begun, the innermost last
+_lock = threading.RLock()  # held while bars appear and disappear
 
 
 class Phase:
     """A part of a command's work that has a title; `phase` and `progress` make them.
 
-    In a terminal the innermost phase shows a bar. Elsewhere it prints a line when it has taken more than a moment, and
-    at most one every ten seconds.
+    Once it has taken more than a moment, the innermost phase shows a bar in a terminal; elsewhere it prints a line, and
+    then at most one every ten seconds. A thread does so, because a phase may be a single call.
     """
 
     def __init__(self, title: str, total: int | None, is_stoppable: bool, is_bytes: bool, done: int = 0):
@@ -31,33 +33,30 @@ class Phase:
         self._began = self._advanced = time.monotonic()
         self._first = done
         self._is_over = threading.Event()
-        self._is_terminal = sys.stdout.isatty()
-        self._bar = None
+        self._is_noticed, self._bar = False, None
 
     def start(self) -> None:
-        """Show the phase; one that it is part of shows nothing meanwhile."""
-        if _open:
-            _open[-1]._hide()
+        """Show the phase from now on; one that it is part of shows nothing meanwhile."""
         _open.append(self)
-        self._show()
-        if not self._is_terminal:
-            threading.Thread(target=self._print_lines, daemon=True).start()
+        show = self._show_bar_soon if sys.stdout.isatty() else self._print_lines
+        threading.Thread(target=show, daemon=True).start()
 
     def stop(self) -> None:
         """Show nothing more of it."""
         self._is_over.set()
-        self._hide()
-        if self in _open:
-            _open.remove(self)
-        if _open:
-            _open[-1]._show()
+        with _lock:
+            self._hide_bar()
+            if self in _open:
+                _open.remove(self)
+            if _open and _open[-1]._is_noticed:
+                _open[-1]._show_bar()
 
     def advance(self, parts: int = 1) -> None:
         """Count parts that are over."""
         self._done += parts
         self._advanced = time.monotonic()
-        if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=self._done)
+        if bar := self._bar:
+            bar.update(bar.task_ids[0], completed=self._done)
 
     @property
     def state(self) -> str:
@@ -74,15 +73,27 @@ class Phase:
         left = seconds_each * (self._total - self._done) - (now - self._advanced)
         return f"{state}, {clock(max(left, 0.0))} left"
 
-    def _show(self) -> None:
-        if self._is_terminal:  # a new bar each time: one that is started again would move the cursor too far up
-            narrow = Column(max_width=48, no_wrap=True, overflow="ellipsis")
-            title = TextColumn("{task.description}", table_column=narrow, markup=False)
-            self._bar = Progress(title, BarColumn(20), _State(self), transient=True)
-            self._bar.add_task(self.title, total=self._total, completed=self._done)
-            self._bar.start()
+    def _show_bar_soon(self) -> None:
+        self._is_over.wait(SECONDS_WITHOUT_BAR)
+        with _lock:
+            if self in _open and not self._is_over.is_set():
+                self._is_noticed = True
+                if _open[-1] is self:
+                    for outer in _open[:-1]:
+                        outer._hide_bar()
+                    self._show_bar()
 
-    def _hide(self) -> None:
+    def _show_bar(self) -> None:
+        if self._bar:
+            return
+        # A new bar each time: one that is started again would move the cursor too far up.
+        narrow = Column(max_width=48, no_wrap=True, overflow="ellipsis")
+        title = TextColumn("{task.description}", table_column=narrow, markup=False)
+        self._bar = Progress(title, BarColumn(20), _State(self), transient=True)
+        self._bar.add_task(self.title, total=self._total, completed=self._done)
+        self._bar.start()
+
+    def _hide_bar(self) -> None:
         if self._bar:
             self._bar.stop()
             self._bar = None

@@ -19,10 +19,10 @@ import tensorflow as tf
 import char_rnn
 from blocks import arithmetic
 from char_rnn import Config
-from common import checkpoints, fine_tuning, generated, runs, saved_runs, text
+from common import checkpoints, fine_tuning, generated, interruption, progress, runs, saved_runs, text
 from common.errors import UserError
 from common.run_schedule import Schedule
-from common.train_once import train_once
+from common.train_once import train_on_each, train_once
 from evaluation import surprisal
 
 SMALL = Config(width=16, layers=2, embedding=8, batch_size=4, window=8, dropout=0.0, precision="float32")
@@ -33,6 +33,11 @@ TINY_FLAGS = [
 WORDS = "the cat sat on the mat & the dog <ran> to the log.\n"
 SENTENCES = " ".join(np.random.default_rng(0).permuted(np.tile(np.array(WORDS.split(" ")), 130)))[:6000]
 RUNS = Path("outputs/char_rnn")
+
+
+@pytest.fixture(autouse=True)
+def no_lines_on_a_slow_machine(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_UNNOTICED", 1000.0)
 
 
 @pytest.fixture
@@ -187,7 +192,7 @@ def written(capsys, *flags):
     """Return what the command line writes with these flags."""
     capsys.readouterr()
     char_rnn.main(["--sample", *map(str, flags)])
-    return capsys.readouterr().out.split("XLA off\n")[1].rsplit("\nwritten to", 1)[0]
+    return capsys.readouterr().out.split("XLA off\n")[1].rsplit("\nsee ", 1)[0]
 
 
 def test_finished_run_has_all_files(trained):
@@ -402,7 +407,9 @@ def test_sums_with_a_gru_and_tied_weights_in_part_of_an_epoch(capsys, monkeypatc
     monkeypatch.setattr(char_rnn, "DEFAULT_STEPS", 25)
     flags = ["--train", "arithmetic", "--digits", "1", "--reverse", "--cell", "gru", "--tied", "--embedding", "12"]
     char_rnn.main([*TINY_FLAGS, *flags, "--epochs", "0"])
-    assert "done: 25 steps" in capsys.readouterr().out
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("done: 25 steps")
+    assert last.endswith("/samples.txt")
     assert json.loads((RUNS / "latest/config.json").read_text())["data"]["name"].endswith("answers reversed")
     assert written(capsys, 50, "--prime", "3+4=", "--stop", "\n").startswith("3+4=")
 
@@ -517,6 +524,20 @@ def test_classifying(capsys, refusal_of):
     shutil.copy("left.txt", "folder/left.txt")
     same = [*TINY_FLAGS, "--train", "left.txt", "folder/left.txt", "--classify", "unknown.txt"]
     assert "two of the texts have the same name, left" in refusal_of(char_rnn, *same)
+
+
+def test_an_interrupted_comparison_of_texts_says_how_to_continue(corpus, capsys):
+    shutil.copy(corpus, "other.txt")
+
+    def train(config, alphabet):
+        raise interruption.Interrupted(2)
+
+    config = char_rnn.Config(train=(corpus, "other.txt"), classify=corpus)
+    with pytest.raises(SystemExit) as leaving:
+        train_on_each(config, char_rnn.load, train)
+    assert leaving.value.code == 130
+    last = "to continue with this and all further texts, give the same command again"
+    assert capsys.readouterr().out.splitlines()[-1] == last
 
 
 def test_a_run_is_trained_once_and_resumed_if_it_was_interrupted(trained):

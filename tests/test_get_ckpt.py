@@ -328,10 +328,12 @@ def test_from_a_mirror(place, serve, said, address, asked):
 CHILD = f"""
 import signal, sys
 import get_ckpt
+from common import progress
 loaded = {{"tensorflow", "keras"}} & set(sys.modules)
 assert not loaded, loaded  # importing them takes seconds
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore the signal
 get_ckpt.PUBLISHED = sys.argv[1]
+progress.SECONDS_UNNOTICED = 1000.0
 get_ckpt.NETWORKS["InceptionV3"] = get_ckpt.{NETWORK}
 get_ckpt.main([])
 """

@@ -13,9 +13,14 @@ import pytest
 import tensorflow as tf
 import tiny_script
 from conftest import ROOT
+from servers import ranged
 
+import dcgan_mnist
+import gan_cifar10
+import vanilla_gan
 from blocks import mixture
-from common import datasets, devices, generated, image_files, interruption, progress, saved_runs, text
+from common import datasets, devices, downloads, generated, image_files, interruption, progress, saved_runs, text
+from common.errors import UserError
 from evaluation import surprisal
 
 
@@ -82,8 +87,11 @@ def test_of_phases_within_each_other_only_the_innermost_prints(soon, capsys):
 
 def test_a_terminal_shows_a_bar_and_leaves_nothing_of_it():
     program = (
-        "import time\nfrom common import progress\n"
-        "with progress.phase('outer'):\n    for _ in progress.progress(range(3), 'inner'):\n        time.sleep(0.15)\n"
+        "import time\nfrom common import progress\nprogress.SECONDS_WITHOUT_BAR = 0.1\n"
+        "with progress.phase('outer'):\n"
+        "    time.sleep(0.5)\n"
+        "    with progress.phase('too short'):\n        pass\n"
+        "    for _ in progress.progress(range(3), 'inner'):\n        time.sleep(0.3)\n"
         "print('end')\n"
     )
     terminal = (
@@ -97,6 +105,8 @@ def test_a_terminal_shows_a_bar_and_leaves_nothing_of_it():
     command = [sys.executable, "-c", terminal, program]
     shown = subprocess.run(command, env=environment, timeout=100, stdout=subprocess.PIPE).stdout.decode()
     assert "outer" in shown
+    assert "too short" not in shown
+    assert "outer" not in shown.partition("0 of 3")[2].partition("2 of 3")[0]
     assert re.search(r"inner.*2 of 3, 0:00 left", shown)
     assert "\x1b[2K" in shown.partition("2 of 3")[2]  # the line is erased
     assert shown.rstrip().endswith("end")
@@ -119,6 +129,12 @@ def test_what_takes_long_is_a_phase(titles, tiny_flags, tiny_folder, tmp_path):
     }
 
 
+def test_a_download_shows_how_much_has_arrived(titles, serve, tmp_path):
+    url, _ = serve(ranged(b"published"))
+    downloads.fetch(url, tmp_path / "file", len(b"published"))
+    assert titles == ["requesting file", "downloading file"]
+
+
 def test_a_mixture_fitted_in_steps_is_the_mixture_fitted_at_once(titles):
     from sklearn.mixture import GaussianMixture
 
@@ -139,10 +155,10 @@ def test_the_training_step_is_compiled_once_and_before_anything_is_computed(titl
         traced.append(tf.executing_eagerly())
         return {"loss": counter.assign_add(value)}
 
-    call = devices.trace_first(tf.function(step), "compiling")
+    call = devices.trace_first(tf.function(step), "the step")
     assert [int(call(tf.constant(2))["loss"]) for _ in range(3)] == [2, 4, 6]
     assert traced == [False]
-    assert titles == ["compiling", "compiling"]
+    assert titles == ["compiling the step", "running the step for the first time"]
 
 
 # Ctrl-C and SIGTERM
@@ -215,6 +231,19 @@ def test_a_text_ends_with_the_name_of_its_file(tiny_run, capsys):
 
 
 # Few pictures
+
+
+@pytest.mark.parametrize("script", [dcgan_mnist, vanilla_gan, gan_cifar10])
+def test_every_gan_reports_few_pictures(script, tiny_folder, monkeypatch, capsys):
+    def stop(device):
+        raise UserError("so far")
+
+    monkeypatch.setattr(devices.Device, "scope", stop)
+    with pytest.raises(SystemExit):
+        script.main(["--data", str(tiny_folder(count=30)), "--augment"][: 3 if script is gan_cifar10 else 2])
+    printed = capsys.readouterr().out
+    assert "60 pictures are few: a discriminator memorises fewer than 1,000" in printed
+    assert ("add --flip to delay that" in printed) == (script is gan_cifar10)
 
 
 def test_few_pictures_are_reported_with_what_helps(capsys):

@@ -242,7 +242,7 @@ def train(config: Config) -> dict[str, float]:
 
 def write_codes(path: Path, encoder, decoder, data: datasets.Images, config: Config) -> None:
     """Write each training picture's name, label, code (bits packed) and error, and the mixture for --sample."""
-    print("coding the pictures, for --sample and --nearest; --minutes does not count this", flush=True)
+    print("coding the pictures, for --sample and --nearest", flush=True)
     codes, errors = [], []
     parts = np.array_split(data.images, -(-len(data.images) // 1000))  # of at most 1,000 pictures
     for part, pixels in enumerate(cli.progress(parts, "coding the pictures")):

@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from common.folders import print_once
+from common.progress import progress
 
 # Raster formats that Pillow decodes itself. Left out are the readers that start a program (EPS: Ghostscript), hand the
 # file to the system (WMF, EMF), open what it embeds by guessing (IPTC, McIdas), or only recognise it (BUFR, MPEG).
@@ -158,7 +159,7 @@ def endings() -> frozenset[str]:
 
 def sort_out(paths: list[Path], place: str) -> list[Path]:
     """Return the files that may be pictures; one line counts the others by kind and says what to do with them."""
-    kinds = [other_kind(path) for path in paths]
+    kinds = [other_kind(path) for path in progress(paths, "looking at the files")]
     counts = collections.Counter(filter(None, kinds))
     parts = [f"{count:,} {kind}" + (f" ({ADVICE[kind]})" if kind in ADVICE else "") for kind, count in counts.items()]
     if parts:

@@ -12,7 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 SECONDS_WITHOUT_BAR = 0.4  # what takes less shows no bar in a terminal
-SECONDS_UNNOTICED = 1.5  # what takes less prints no line elsewhere
+SECONDS_UNNOTICED = 1.0  # what takes less prints no line elsewhere
 SECONDS_BETWEEN_LINES = 10.0
 
 _open: list["Phase"] = []  # those that have begun, the innermost last

@@ -95,6 +95,8 @@ class Run:
                 break
             yield epoch
         self._display.stop()  # what follows, such as validating, shows itself
+        if self._schedule.is_out_of_time(self.seconds) and self._done > self._first_step:
+            print(f"--minutes {self.config.minutes:g} are over; finishing the run comes on top", flush=True)
 
     def batches(self, epoch: int) -> Iterator[tuple]:
         """Yield the remaining batches of `epoch`; for pictures, each is images and labels, uint8 and int32.

@@ -255,7 +255,9 @@ def test_a_run_that_minutes_end_is_complete(tiny_flags, capsys):
     tiny_script.main([*tiny_flags, "--epochs", "1000", "--minutes", "0.005", "--name", "short"])
     assert (RUNS / "short/final.png").exists()
     assert (RUNS / "short/network.keras").exists()
-    assert "done: " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "--minutes 0.005 are over; finishing the run comes on top\n" in printed
+    assert "done: " in printed
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoints(tiny_flags, refusal, monkeypatch):

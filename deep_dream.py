@@ -135,7 +135,8 @@ def make_gradient_ascent_step(features: Callable, weights: dict, channels: list,
         direction = normalize_locally(favor_coarse(mute_colors(gradient), config.smoothing))
         return direction, value
 
-    ascent_direction.get_concrete_function()  # raises the error above now, not in the first step
+    with cli.phase("compiling the gradient"):
+        ascent_direction.get_concrete_function()  # raises the error above now, not in the first step
 
     def gradient_ascent_step(image, shift):
         ascent, values = np.zeros_like(image), []

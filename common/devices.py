@@ -92,8 +92,7 @@ def setup(config) -> Device:
     """
     if config.uses_trained_run:  # needs neither the devices nor the machines that trained it
         config = dataclasses.replace(config, strategy="one_device", jit="off")
-    with progress.phase("starting TensorFlow"):
-        late_import.finish(config.verbose)
+    late_import.finish(config.verbose)
     use_keras_defaults()
     memory.check_networks()
     gpus = tf.config.list_physical_devices("GPU")

@@ -69,7 +69,10 @@ def finish(verbose: bool = False) -> None:
         return
     for name in MODULES:
         del sys.modules[name]
-    with contextlib.nullcontext() if verbose or LOG_LEVEL in os.environ else _quiet():
+    from common.progress import phase  # not before `environment` has checked that its packages are there
+
+    is_loud = verbose or LOG_LEVEL in os.environ
+    with phase("starting TensorFlow"), contextlib.nullcontext() if is_loud else _quiet():
         tensorflow, *_ = map(importlib.import_module, MODULES)
         tensorflow.config.list_physical_devices("GPU")  # reports that there is none as an error
     for module in list(sys.modules.values()):

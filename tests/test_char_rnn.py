@@ -19,7 +19,7 @@ import tensorflow as tf
 import char_rnn
 from blocks import arithmetic
 from char_rnn import Config
-from common import checkpoints, fine_tuning, generated, interruption, progress, runs, saved_runs, text
+from common import checkpoints, fine_tuning, generated, interruption, runs, saved_runs, text
 from common.errors import UserError
 from common.run_schedule import Schedule
 from common.train_once import train_on_each, train_once
@@ -33,11 +33,6 @@ TINY_FLAGS = [
 WORDS = "the cat sat on the mat & the dog <ran> to the log.\n"
 SENTENCES = " ".join(np.random.default_rng(0).permuted(np.tile(np.array(WORDS.split(" ")), 130)))[:6000]
 RUNS = Path("outputs/char_rnn")
-
-
-@pytest.fixture(autouse=True)
-def no_lines_on_a_slow_machine(monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS_UNNOTICED", 1000.0)
 
 
 @pytest.fixture

@@ -45,7 +45,8 @@ def samples(run: SavedRun, config, generate_images: Callable, draw_latents: Call
         return (run.labels(config, min(PART, count - start), start) for start in range(0, count, PART))
 
     parts = map(generate_images, latents, labels())
-    first = next(parts)
+    with cli.phase("sampling"):
+        first = next(parts)
     images = itertools.chain([first], parts)
     images = cli.progress(images, "sampling", -(-count // PART))
     is_conditional = getattr(config, "conditional", False)

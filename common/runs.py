@@ -181,10 +181,7 @@ class Run:
                 self._display.console.print(f"step {self._done}: {text}", highlight=False, soft_wrap=True)
 
     def finish(self, sheet: np.ndarray, text: str | None = None, **models: keras.Model) -> None:
-        """Write final.png, and each model as `<name>.keras` for any Keras program.
-
-        With a text, that is what the last line names as the result.
-        """
+        """Write final.png, and each model as `<name>.keras` for any Keras program."""
         self._losses.values(self._done)  # raises an error if the network has failed
         with progress.phase("saving the networks", is_stoppable=False):
             if self._saved_step != self._done:

@@ -34,7 +34,7 @@ def test_results_go_to_another_folder_which_is_made(closed_run, contents, monkey
     folder = tmp_path / "home/new/results"
     assert {path.name for path in folder.iterdir()} == RESULTS
     assert contents(closed_run) == before
-    assert f"written to {folder}\n" in capsys.readouterr().out
+    assert f"see {folder / 'grid.png'}, walk.gif, walk.png\n" in capsys.readouterr().out
 
 
 def test_another_folder_needs_a_use_of_a_run(refusal, tiny_flags, tiny_run):

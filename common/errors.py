@@ -1,5 +1,6 @@
 """Report a mistake that the user can correct in one line; all other errors keep their traceback."""
 
+import errno
 import functools
 import io
 import os
@@ -36,8 +37,13 @@ def one_line_errors(main):
         except UserError as error:
             message = "".join(it if it.isprintable() else repr(it)[1:-1] for it in " ".join(str(error).splitlines()))
         except BrokenPipeError:  # the reader, for example "| head", has closed the pipe
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_standard_output()
             raise SystemExit(141) from None  # the shell's status for SIGPIPE
+        except OSError as error:
+            if error.filename or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _drop_standard_output()  # the only file that is written without its name in the error
+            message = f"standard output cannot be written: {reason_of(error)}"
         except _out_of_memory():
             message = "out of memory; use smaller images or batches: --help lists the flags"
         except KeyboardInterrupt:  # outside a training loop, which handles it
@@ -47,6 +53,11 @@ def one_line_errors(main):
         raise SystemExit(2)
 
     return wrapper
+
+
+def _drop_standard_output() -> None:
+    """Point standard output to os.devnull, so that what is left in its buffer raises no error at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _out_of_memory() -> tuple[type[Exception], ...]:

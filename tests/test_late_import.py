@@ -72,6 +72,15 @@ def test_a_package_that_is_missing_is_one_line():
     assert "lacks the package tyro; activate the virtual environment" in result.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
+def test_standard_output_on_a_full_disk_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, ROOT / "vae.py", "--help"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "vae.py: error: standard output cannot be written: no space left on device\n"
+
+
 def test_ctrl_c_during_the_imports_leaves_no_traceback(tmp_path):
     slow = tmp_path / "slow" / "numpy"
     slow.mkdir(parents=True)

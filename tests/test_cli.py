@@ -187,11 +187,3 @@ def test_a_bug_keeps_its_traceback():
 
     with pytest.raises(KeyError):
         main([])
-
-
-def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch, capsys):
-    assert list(cli.progress(range(3), "counting")) == [0, 1, 2]
-    assert capsys.readouterr().out == ""
-    monkeypatch.setattr(cli, "SECONDS_BETWEEN_LINES", 0)
-    assert list(cli.progress(iter(range(1000, 1002)), "counting", 1002)) == [1000, 1001]
-    assert capsys.readouterr().out == "counting 0/1,002\ncounting 1/1,002\n"

@@ -87,7 +87,12 @@ def test_ctrl_c_during_the_imports_leaves_no_traceback(tmp_path):
     (slow / "__init__.py").write_text("print('importing', flush=True); import time; time.sleep(60)")
     environment = {**os.environ, "PYTHONPATH": str(slow.parent)}
     command = [sys.executable, str(ROOT / "dcgan_mnist.py")]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+    def as_in_a_terminal():  # processes in the background of a shell ignore Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with subprocess.Popen(command, env=environment, preexec_fn=as_in_a_terminal, **pipes) as process:
         process.stdout.readline()
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)

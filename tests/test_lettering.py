@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_script
 
-from common import fonts, lettering, pictures, run_log
+from common import fonts, lettering, pictures, tables
 
 MANY = ("Cn", "Co", "Cs", "Lo")  # unassigned, private, half a character, and most ideographs: every 97th of these
 CHARACTERS = [
@@ -91,4 +91,4 @@ def test_a_picture_that_cannot_be_drawn_is_reported_and_the_run_is_complete(tiny
     assert f"{tiny_run}/samples.gif cannot be drawn (cannot identify image file" in printed
     assert f"{tiny_run}/curves.png cannot be drawn (division by zero); continuing without it" in printed
     assert "done: 186 steps" in printed
-    assert run_log.RunLog(tiny_run, False).last_row("metrics.csv")["step"] == 150
+    assert tables.read(tiny_run / "metrics.csv")[-1]["step"] == "150"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 from pathlib import Path
 
 import keras
@@ -181,7 +182,7 @@ def test_one_command_continues_where_it_was_interrupted(monkeypatch, capsys):
     def interrupted_train(stage, *arguments):
         trained.append(stage.row)
         if trained == ["VAE", "IWAE"]:
-            raise runs.Interrupted(130)
+            raise runs.Interrupted(signal.SIGINT)
         train(stage, *arguments)
 
     monkeypatch.setattr(reproduce_iwae, "train", interrupted_train)

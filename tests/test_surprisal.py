@@ -24,7 +24,7 @@ def test_surprisal_is_in_bits_and_the_least_surprised_network_comes_first():
 
 @pytest.mark.parametrize("length", [50, 3999, 4000, 20_011, 111_540])
 def test_validation_counts_each_character_once_and_only_with_its_context(length):
-    def read(parts):  # the loss of a character is its own index, or not a number if its context is too short
+    def read(parts, title):  # the loss of a character is its own index, or not a number if its context is too short
         targets, contexts = parts[:, 1:], np.arange(1, parts.shape[1])
         last.append(targets.max())
         return np.where(contexts >= np.minimum(targets, 256), targets, np.nan), None

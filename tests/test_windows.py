@@ -10,7 +10,7 @@ import pytest
 import tiny_script
 from conftest import ROOT
 
-from common import files, flags, run_folder, runs, saved_runs
+from common import files, flags, interruption, run_folder, saved_runs
 from common.errors import UserError
 
 UNIX_ONLY = {"curses", "fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
@@ -44,7 +44,7 @@ def windows(monkeypatch):
     symlink_to = Path.symlink_to
     monkeypatch.setattr(files, "fcntl", None)
     monkeypatch.setattr(Path, "symlink_to", refused)
-    monkeypatch.setattr(runs, "SIGNALS", (signal.SIGINT, signal.SIGTERM))
+    monkeypatch.setattr(interruption, "SIGNALS", (signal.SIGINT, signal.SIGTERM))
     for name in ("sched_getaffinity", "sysconf", "getuid", "kill"):
         monkeypatch.delattr(os, name, raising=False)
     if Path("/proc/self/fd").exists():

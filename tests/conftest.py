@@ -17,8 +17,9 @@ sys.path.insert(0, str(ROOT))
 
 import common.environment  # noqa: F401, E402 - first: it sets what TensorFlow reads at its import
 
-from common import late_import  # noqa: E402
+from common import late_import, progress  # noqa: E402
 
+progress.SECONDS_UNNOTICED = 1000.0  # lines that depend on the machine's speed are in no test's output
 late_import.begin()
 late_import.finish()  # without TensorFlow's reports, which would stand after the results
 
@@ -29,7 +30,7 @@ import tensorflow as tf  # noqa: E402
 import tiny_script  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from common import datasets, devices, downloads, progress  # noqa: E402
+from common import datasets, devices, downloads  # noqa: E402
 
 TINY_FLAGS = (
     *("--data", "digits", "--epochs", "1", "--sample_every", "20", "--checkpoint_every", "10"),
@@ -58,7 +59,6 @@ def isolated(tmp_path, monkeypatch, closed_port):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.setattr(datasets, "MNIST_URL", f"http://127.0.0.1:{closed_port}/mnist.npz")
     monkeypatch.setattr(datasets, "CIFAR10_URL", f"http://127.0.0.1:{closed_port}/cifar-10-python.tar.gz")
-    monkeypatch.setattr(progress, "SECONDS_UNNOTICED", 1000.0)  # on a slow machine, too, nothing is in between
     monkeypatch.setattr(downloads, "time", types.SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None))
     yield
     keras.config.set_dtype_policy("float32")

@@ -231,10 +231,10 @@ def train(config: Config) -> dict[str, float]:
     with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:
         (run.folder / "codes.npz").unlink(missing_ok=True)  # out of date when a finished run is trained further
         for epoch in run.epochs():
-            for pixels, _ in run.batches(epoch):
+            for pixels, _, step in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
-                run.log(train_step(pixels, run.step))
+                run.log(train_step(pixels, step))
         run.finish(grid(), encoder=encoder, decoder=decoder)
         write_codes(run.folder / "codes.npz", encoder, decoder, data, config)
     return run.metrics

@@ -143,9 +143,9 @@ def mean_loss(logits, targets):
     return tf.nn.compute_average_loss(tf.reduce_mean(losses, axis=-1))
 
 
-def learning_rate(config: Config, step: int, progress: float) -> float:
+def learning_rate(config: Config, step, progress):
     """Return Adam's step size for a step, counted from 0; progress: the finished fraction of the training, 0 to 1."""
-    progress = progress if config.schedule == "cosine" else 0.0
+    progress = progress if config.schedule == "cosine" else 0.0 * progress
     return cosine_by_progress(config.learning_rate, step, WARMUP_STEPS, progress)
 
 
@@ -165,18 +165,19 @@ def make_train_step(network, averaged_network, optimizer, config: Config, **stat
     """Return the training step: it updates the network, its moving average and the states, and returns the loss.
 
     Its arguments: characters, int32 (batch, window + 1); carried, float32 (batch,), 1 for rows that continue the text
-    of the previous step, 0 where a text starts; the step's number. States (batch, width) are carried from window to
-    window, gradients are not: truncated backpropagation through time.
+    of the previous step, 0 where a text starts; the step's number; the fraction of the training that is over, float64.
+    States (batch, width) are carried from window to window, gradients are not: truncated backpropagation through time.
     """
     states = list(states.values())
 
-    def train_step(characters, carried, step):
+    def train_step(characters, carried, step, progress):
         inputs, targets = characters[:, :-1], characters[:, 1:]
         states_before = [devices.local_shard(state) * carried[:, None] for state in states]
         with tf.GradientTape() as tape:
             logits, *states_after = network([inputs, *states_before], training=True)
             loss = mean_loss(logits, targets)
         gradients = tape.gradient(loss, network.trainable_variables)
+        optimizer.learning_rate.assign(learning_rate(config, step, progress))
         optimizer.apply(devices.clip_by_global_norm(gradients, config.clip), network.trainable_variables)
         for state, value in zip(states, states_after, strict=True):
             state.assign(devices.all_gather(tf.cast(value, tf.float32)))
@@ -277,7 +278,7 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
 
     with device.scope():
         networks = build(config, len(data.alphabet))
-    network, averaged_network, optimizer = (networks[it] for it in ("network", "averaged_network", "optimizer"))
+    network, averaged_network = networks["network"], networks["averaged_network"]
     if is_fine_tuning:
         config = fine_tuning.start(config, network, averaged_network)
     train_step = device.compile(make_train_step(**networks, config=config))
@@ -287,10 +288,10 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
     def validate_and_sample() -> tuple[np.ndarray, str]:
         data.check_unchanged()
         loss = surprisal.validation_loss(read, data.validation)
-        bits, step = loss / math.log(2), int(run.step.numpy())
+        bits = loss / math.log(2)
         run.validated(validation_loss=loss, validation_bits=bits)
         best.update(run, loss, averaged_network=averaged_network)
-        caption = f"step {step}: validation {loss:.3f} nats, {bits:.3f} bits per character"
+        caption = f"step {run.step}: validation {loss:.3f} nats, {bits:.3f} bits per character"
         print(caption, flush=True)
         pieces = cli.progress(sample(read, write, data.alphabet, prime_indices, SAMPLE_LENGTH), "writing a sample")
         written = prime + "".join(generated.until(config.stop, pieces))
@@ -298,13 +299,12 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
 
     with runs.Run(config, device, data, DEFAULT_STEPS, keeps_start=is_fine_tuning, **networks, **best.variables) as run:
         for epoch in run.epochs():
-            for characters, carried in run.batches(epoch):
+            for characters, carried, step in run.batches(epoch):
                 if run.show_is_due:
                     run.show(*validate_and_sample())
                     if best.patience_is_over(run):
                         break
-                optimizer.learning_rate.assign(learning_rate(config, int(run.step.numpy()), run.progress))
-                run.log(train_step(characters, carried, run.step))
+                run.log(train_step(characters, carried, step, run.progress))
         page, written = validate_and_sample()
         finished = build_network(config, len(data.alphabet), layers.LSTM)  # which any Keras program can load
         saved_runs.SavedRun(run.folder).restore("best", averaged_network=finished)

@@ -203,10 +203,10 @@ def train(config: Config) -> dict[str, float]:
 
     with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:
         for epoch in run.epochs():
-            for pixels, labels in run.batches(epoch):
+            for pixels, labels, step in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
-                run.log(train_step(pixels, labels, run.step))
+                run.log(train_step(pixels, labels, step))
         run.finish(grid(), generator=averaged_generator, discriminator=discriminator)
     return run.metrics
 

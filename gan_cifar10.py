@@ -189,11 +189,12 @@ def discriminator_loss(loss: str, real_logits, fake_logits):
     return tf.nn.compute_average_loss(tf.nn.relu(1.0 - real_logits) + tf.nn.relu(1.0 + fake_logits))
 
 
-def learning_rate(config: Config, step: int, progress: float) -> float:
-    """Return the learning rate of the coming step; progress: the finished fraction of the training, 0 to 1."""
+def learning_rate(config: Config, step, progress):
+    """Return the learning rate of a step; progress: the finished fraction of the training, float64, 0 to 1."""
     if config.schedule == "constant":
         return config.learning_rate
-    return config.learning_rate * min(1.0, FULL_RATE_STEPS / max(step, 1)) * min(1.0, 2.0 * (1.0 - progress))
+    fall = tf.minimum(FULL_RATE_STEPS / tf.maximum(step, 1), 1.0)
+    return config.learning_rate * fall * tf.minimum(2.0 * (1.0 - progress), 1.0)
 
 
 def build(config: Config, channels: int, classes: int) -> dict:
@@ -228,10 +229,11 @@ def make_train_step(
 ):
     """Return the training step: it updates both networks once, from one batch of generated images, and returns losses.
 
-    Its arguments: pixels, uint8 (batch, image_size, image_size, channels); labels, int32 (batch,); the step's number.
+    Its arguments: pixels, uint8 (batch, image_size, image_size, channels); labels, int32 (batch,); the step's number;
+    the fraction of the training that is over, float64.
     """
 
-    def train_step(pixels, labels, step):
+    def train_step(pixels, labels, step, progress):
         batch_size = pixels.shape[0]
         real_images = pictures.to_signed(pixels)
         if config.flip:
@@ -264,6 +266,7 @@ def make_train_step(
                 losses["gradient_penalty"] = penalty
                 discriminator_objective += config.gradient_penalty * penalty
 
+        generator_optimizer.learning_rate.assign(learning_rate(config, step, progress))
         gradients = generator_tape.gradient(losses["generator_loss"], generator.trainable_variables)
         generator_optimizer.apply(gradients, generator.trainable_variables)
         # The mean over about the last 50 steps and over all devices.
@@ -276,11 +279,6 @@ def make_train_step(
         return losses
 
     return train_step
-
-
-def set_learning_rate(networks: dict, config: Config, step, progress: float) -> None:
-    """Set the generator's learning rate for the coming step; the step derives the discriminator's from it."""
-    networks["generator_optimizer"].learning_rate.assign(learning_rate(config, int(step.numpy()), progress))
 
 
 def sample(generator, latents) -> np.ndarray:
@@ -311,11 +309,10 @@ def train(config: Config) -> dict[str, float]:
 
     with runs.Run(config, device, data, CONDITIONAL_STEPS if classes else DEFAULT_STEPS, **networks) as run:
         for epoch in run.epochs():
-            for pixels, labels in run.batches(epoch):
+            for pixels, labels, step in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
-                set_learning_rate(networks, config, run.step, run.progress)
-                run.log(train_step(pixels, labels, run.step))
+                run.log(train_step(pixels, labels, step, run.progress))
         run.finish(grid(), generator=averaged_generator, discriminator=discriminator)
     return run.metrics
 

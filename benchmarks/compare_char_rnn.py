@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
@@ -74,12 +75,11 @@ def ours(data: text.Text, config: char_rnn.Config) -> dict:
     lstm.limit_threads(config.batch_size)  # as the script does
     device = devices.setup(config)
     parts = char_rnn.build(config, len(data.alphabet))
-    train_step = device.compile(char_rnn.make_train_step(**parts, config=config))
-    read, batches = char_rnn.make_reader(parts["averaged_network"], config), race.Batches(data, config)
+    train_step = race.one_step(device.compile(char_rnn.make_train_step(**parts, config=config)))
+    read = char_rnn.make_reader(parts["averaged_network"], config)
 
     def step(number: int, progress: float) -> None:
-        parts["optimizer"].learning_rate.assign(char_rnn.learning_rate(config, number, progress))
-        train_step(*device.shard(*batches(number)), tf.constant(number, tf.int64))["loss"].numpy()
+        train_step(*race.batch(data, config, number), np.int32(number), np.float64(progress))["loss"].numpy()
 
     return {"step": step, "step_size": config.batch_size * config.window, "read": read, "saved": parts}
 
@@ -102,10 +102,9 @@ def pytorch(data: text.Text, config: char_rnn.Config) -> dict:
     network = peers.PyTorchLSTM(
         len(data.alphabet), config.embedding, config.width, config.layers, rate=2e-3, dropout=config.dropout
     )
-    batches = race.Batches(data, config)
 
     def step(number: int, progress: float) -> None:
-        network.train(*batches(number), clip=config.clip)
+        network.train(*race.batch(data, config, number), clip=config.clip)
 
     kept = {"saved": {}, "dump": network.dump, "load": network.load}
     return {"step": step, "step_size": config.batch_size * config.window, "read": network.read, **kept}

@@ -95,7 +95,7 @@ def ours(data: datasets.Images, test: datasets.Images, evaluator: Evaluator, **l
     """Return the contender of vae.py, whose averaged networks are measured; `limits` are fields of a Contender."""
     device = devices.setup(OURS)
     saved = vae.build(OURS, data.channels, classes=0)
-    step = device.compile(vae.make_train_step(**saved, config=OURS, classes=0))
+    step = race.one_step(device.compile(vae.make_train_step(**saved, config=OURS, classes=0)))
     return contender("ours", data, test, evaluator, OURS, saved["averaged_networks"], step, saved, **limits)
 
 

@@ -117,25 +117,19 @@ class Contender:
         )
 
 
-class Batches:
-    """The batches of all epochs, by the number of the step."""
+def batch(data, config, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two arrays of the batch of a step; data: Images or Text; config: has what `data.batches` needs."""
+    epoch, number = divmod(step, data.steps(config))
+    return tuple(array[0] for array in data.batches(config, epoch, number, count=1))
 
-    def __init__(self, data, config):
-        """data: `datasets.Images` or `text.Text`; config: has what their `batches` needs."""
-        self._data, self._config, self._batches, self._next = data, config, None, -1
 
-    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the two arrays of a batch, most quickly if it follows the last one."""
-        if step != self._next:
-            self._batches = self._from(step)
-        self._next = step + 1
-        return next(self._batches)
+def one_step(train_step: Callable) -> Callable[..., dict]:
+    """Return a function that takes one step, from the arguments of one batch, with what `Device.compile` returns."""
 
-    def _from(self, step: int):
-        epoch, first = divmod(step, self._data.steps(self._config))
-        while True:
-            yield from self._data.batches(self._config, epoch, first)
-            epoch, first = epoch + 1, 0
+    def step(*arguments) -> dict:
+        return {name: losses[0] for name, losses in train_step(*(tf.expand_dims(it, 0) for it in arguments)).items()}
+
+    return step
 
 
 def image_contender(
@@ -156,11 +150,11 @@ def image_contender(
     and returns losses by name. sample: draws N images, always from the same latents. further_figures: measures more
     on the images whose distance is measured. limits: further fields of the Contender.
     """
-    batches = Batches(data, types.SimpleNamespace(batch_size=batch_size, seed=0))
+    config = types.SimpleNamespace(batch_size=batch_size, seed=0)
 
     def step(number: int, progress: float) -> None:
-        pixels, labels = batches(number)
-        losses = train_step(tf.constant(pixels), tf.constant(labels), tf.constant(number, tf.int64))
+        pixels, labels = batch(data, config, number)
+        losses = train_step(tf.constant(pixels), tf.constant(labels), tf.constant(number))
         next(iter(losses.values())).numpy()  # wait for the step to end
 
     def figures() -> dict[str, float]:
@@ -177,15 +171,20 @@ def script_contender(
     race: str,
     data: datasets.Images,
     evaluator: Evaluator,
+    progress: tf.Variable | None = None,
     **limits,
 ) -> Contender:
     """Return the contender of a script, dcgan_mnist or gan_cifar10, without classes.
 
-    name, race, data, evaluator, limits: as for `image_contender`.
+    name, race, data, evaluator, limits: as for `image_contender`. progress: a float64 scalar, for gan_cifar10.
     """
     device = devices.setup(config)
     networks = script.build(config, data.channels, classes=0)
-    train_step = device.compile(script.make_train_step(**networks, config=config, classes=0))
+    compiled = one_step(device.compile(script.make_train_step(**networks, config=config, classes=0)))
+
+    def train_step(pixels, labels, number):
+        return compiled(pixels, labels, number, *([] if progress is None else [progress]))
+
     sample = sampler(networks["averaged_generator"], config.latent_dim)
     return image_contender(name, race, data, config.batch_size, train_step, networks, sample, evaluator, **limits)
 

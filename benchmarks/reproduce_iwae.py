@@ -200,8 +200,8 @@ def train(stage: Stage, config: vae.Config, schedule_start: int, data: datasets.
     generator = vae.build_generator(networks, config)
     with runs.Run(config, device, data, vae.DEFAULT_STEPS, **state) as run:
         for epoch in run.epochs():
-            for pixels, labels in run.batches(epoch):
-                run.log(train_step(pixels, labels, run.step))
+            for pixels, labels, step in run.batches(epoch):
+                run.log(train_step(pixels, labels, step))
         sheet = pictures.grid(vae.sample(generator, latent_space.draw(100, config.latent_dim, config.seed)), 10)
         run.finish(sheet, encoder=networks.encoder, prior=networks.prior, generator=generator)
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import dcgan_mnist
-from benchmarks import results, workers
+from benchmarks import race, results, workers
 from common import checkpoints, cli, devices
 
 NAME = "speed"
@@ -47,8 +47,8 @@ def training(config: dcgan_mnist.Config, pixels, labels):
     """Return what trains in turns, as `workers.timed` does, always on the same batch, and the device's description."""
     device = devices.setup(config)
     networks = dcgan_mnist.build(config, 1, 0)
-    step = device.compile(dcgan_mnist.make_train_step(**networks, config=config, classes=0))
-    number = tf.Variable(0, dtype=tf.int64)
+    step = race.one_step(device.compile(dcgan_mnist.make_train_step(**networks, config=config, classes=0)))
+    number = tf.Variable(0)
 
     def train():
         losses = step(pixels, labels, number)

@@ -64,7 +64,7 @@ def contender(
     config = dataclasses.replace(vanilla_gan.Config(), seed=seed, **VARIANTS[name])
     device = devices.setup(config)
     networks = vanilla_gan.build(config, data.channels)
-    train_step = device.compile(vanilla_gan.make_train_step(**networks, config=config))
+    train_step = race.one_step(device.compile(vanilla_gan.make_train_step(**networks, config=config)))
 
     def sample(count: int) -> np.ndarray:
         normal = latent_space.draw(count, config.latent_dim, seed=1)

@@ -22,7 +22,7 @@ class Sums(Text):
 
         A reversed answer begins with its last digit, which depends on the last digits of both numbers only.
         """
-        self._limit, self._reverse = 10**digits, reverse
+        self._limit, self._reverse, self._epoch = 10**digits, reverse, None
         count = min(MOST_HELD_OUT, self._limit**2 // 10)
         chosen = np.random.default_rng(0).choice(self._limit**2, count, replace=False)
         self.held_out = np.stack(divmod(chosen, self._limit), axis=-1)
@@ -50,7 +50,12 @@ class Sums(Text):
 
     def epoch_indices(self, config, epoch: int) -> np.ndarray:
         """Return the indices of an epoch's sums, which `config.seed` and the number of the epoch determine."""
-        random, text = np.random.default_rng([1, config.seed, epoch]), ""
+        if self._epoch != (config.seed, epoch):
+            self._epoch, self._epoch_indices = (config.seed, epoch), self._draw(config.seed, epoch)
+        return self._epoch_indices
+
+    def _draw(self, seed: int, epoch: int) -> np.ndarray:
+        random, text = np.random.default_rng([1, seed, epoch]), ""
         while len(text) < self.length:
             pairs = random.integers(self._limit, size=(10_000, 2))
             pairs = pairs[~self._is_held_out[pairs[:, 0] * self._limit + pairs[:, 1]]]

@@ -1,8 +1,7 @@
 """Schedules: step sizes, and weights of loss terms, that change during training."""
 
-import math
-
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -18,12 +17,13 @@ def cosine_with_warmup(
     )
 
 
-def cosine_by_progress(largest: float, step: int, warmup_steps: int, progress: float) -> float:
+def cosine_by_progress(largest: float, step, warmup_steps: int, progress):
     """Return the step size of one step, counted from 0: a linear warm-up times the same cosine, which here falls to 0.
 
-    progress: the finished fraction of the training, 0 to 1, which may be measured in minutes instead of steps.
+    progress: the finished fraction of the training, float64, 0 to 1, which may be measured in minutes instead of steps.
     """
-    return largest * min(1.0, (step + 1) / warmup_steps) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    warmup = tf.minimum((step + 1) / warmup_steps, 1.0)
+    return largest * warmup * 0.5 * (1.0 + tf.cos(np.pi * progress))
 
 
 def linear_warmup(step, steps: int):

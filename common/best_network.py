@@ -19,13 +19,13 @@ class BestNetwork:
         """Save models, by name, if their validation `loss` is the lowest so far."""
         if loss < self.variables["best_loss"].numpy():
             self.variables["best_loss"].assign(loss)
-            self.variables["best_step"].assign(int(run.step.numpy()))
+            self.variables["best_step"].assign(run.step)
             run.keep_best(**models)
 
     def patience_is_over(self, run: Run) -> bool:
         """Stop the run after `config.patience` validations without a better one; return whether it stops."""
         patience, best_step = run.config.patience, int(self.variables["best_step"].numpy())
-        validations = (int(run.step.numpy()) - best_step) // run.show_every
+        validations = (run.step - best_step) // run.show_every
         if not 0 < patience <= validations:
             return False
         run.stop(f"no better validation in {patience}: the best was at step {best_step}")

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import hashlib
+import operator
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,12 +86,15 @@ class Images:
         """Return the number of pictures in a batch."""
         return config.batch_size
 
-    def batches(self, config, epoch: int, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the batches of `epoch`, shuffled, beginning with number `first`: images, uint8, and labels, int32."""
-        order, size = np.random.default_rng([config.seed, epoch]).permutation(len(self.images)), config.batch_size
-        for number in range(first, self.steps(config)):
-            chosen = order[number * size : (number + 1) * size]
-            yield self.images[chosen], self.labels[chosen]
+    def batches(self, config, epoch: int, first: int, count: int, gather=operator.getitem) -> tuple:
+        """Return `count` batches of `epoch`, which is shuffled, beginning with number `first`.
+
+        Images are uint8 (count, batch, height, width, channels), labels int32 (count, batch).
+        gather: takes an array and the indices of rows, and returns them.
+        """
+        order = _order(len(self.images), config.seed, epoch)
+        chosen = order[first * config.batch_size : (first + count) * config.batch_size].reshape(count, -1)
+        return gather(self.images, chosen), gather(self.labels, chosen)
 
     def class_count(self, config) -> int:
         """Return the number of classes that the networks are given: 0 without `--conditional`.
@@ -123,6 +127,11 @@ class Images:
             digest = hashlib.sha256(np.ascontiguousarray(self.images))
             digest.update(np.ascontiguousarray(self.labels))
             return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=4)  # needed again for each batch of an epoch
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 @phase("reading the data")

@@ -20,11 +20,12 @@ KERAS_DEFAULTS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "ch
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """The hardware that a run uses, chosen by `setup`."""
+    """The hardware that a run uses, chosen by `setup`; gathers_data: batches are gathered in its memory."""
 
     strategy: tf.distribute.Strategy
     jit_compile: bool
     description: str
+    gathers_data: bool = False
 
     @property
     def replicas(self) -> int:
@@ -52,32 +53,45 @@ class Device:
             yield
 
     def compile(self, step: Callable[..., dict]) -> Callable[..., dict]:
-        """Compile a training step into a graph that runs on every replica and returns the sums of their losses.
+        """Compile a training step into a graph that takes several steps, one after the other, on every replica.
 
-        step: takes tensors and returns a dict of scalars whose sum over the replicas is the mean over the global
-        batch, such as those of `tf.nn.compute_average_loss`.
+        step: takes the tensors of one batch and returns a dict of scalars whose sum over the replicas is the mean over
+        the global batch, such as those of `tf.nn.compute_average_loss`.
+        Returns a function of the same tensors with a leading axis, one row for each step, as `Run.batches` yields them.
+        It returns the losses of all steps by name, (steps,).
         """
-        step = tf.function(step, jit_compile=self.jit_compile)
-        if self.replicas == 1:
-            return trace_first(step, "the training step")
+        names = []
+        if self.jit_compile:
+            step = tf.function(step, jit_compile=True)
 
-        @tf.function
-        def distributed_step(*arguments):
-            losses = self.strategy.run(step, arguments)
-            return {name: self.strategy.reduce("SUM", loss, axis=None) for name, loss in losses.items()}
+        def take_one(index, *arguments):
+            return step(*(argument[index] for argument in arguments))
 
-        return trace_first(distributed_step, "the training step")
+        @tf.function(autograph=False)
+        def take_all(*arguments):
+            def take_next(index, rows):
+                losses = self.strategy.run(take_one, (index, *arguments))
+                names[:] = losses
+                losses = [self.strategy.reduce("SUM", loss, axis=None) for loss in losses.values()]
+                return index + 1, rows.write(index, tf.stack(losses))
+
+            count = tf.shape(arguments[-1])[0]  # not divided among the replicas, unlike the batches
+            start = 0, tf.TensorArray(tf.float32, count)
+            _, rows = tf.while_loop(lambda index, rows: index < count, take_next, start, parallel_iterations=1)
+            return dict(zip(names, tf.unstack(rows.stack(), len(names), axis=1), strict=True))
+
+        return trace_first(take_all, "the training step", any_number=self.replicas == 1)
 
     def shard(self, *arrays: np.ndarray) -> tuple:
-        """Divide the arrays of a global batch among the replicas, along their first axis."""
+        """Divide the arrays (steps, batch, …) of global batches among the replicas, along their second axis."""
         if self.replicas == 1:
             return tuple(tf.convert_to_tensor(array) for array in arrays)
-        size = len(arrays[0]) // self.replicas
+        size = arrays[0].shape[1] // self.replicas
 
         def part(array):
             def of_replica(context):
                 start = context.replica_id_in_sync_group * size
-                return tf.convert_to_tensor(array[start : start + size])
+                return tf.convert_to_tensor(array[:, start : start + size])
 
             return self.strategy.experimental_distribute_values_from_function(of_replica)
 
@@ -112,13 +126,14 @@ def setup(config) -> Device:
         )
     description = f"{where}, {precision} ({why}), XLA {'on' if jit_compile else 'off'}"
     print(f"device: {description}", flush=True)
-    return Device(strategy, jit_compile, description)
+    return Device(strategy, jit_compile, description, bool(gpus) and strategy.num_replicas_in_sync == 1)
 
 
-def trace_first(function: Callable, name: str) -> Callable:
+def trace_first(function: Callable, name: str, any_number: bool = False) -> Callable:
     """Return a `tf.function` whose first call shows, by `progress.phase`, that it is compiled.
 
     The graph is built before anything is computed, so that a signal need not wait for it. name: for people to read.
+    any_number: the graph is for first axes of any length; otherwise another length takes a graph of its own.
     """
     is_first = True
 
@@ -126,8 +141,11 @@ def trace_first(function: Callable, name: str) -> Callable:
         nonlocal is_first
         if not is_first:
             return function(*arguments)
+        traced = arguments
+        if any_number:
+            traced = [tf.TensorSpec((None, *argument.shape[1:]), argument.dtype) for argument in arguments]
         with progress.phase(f"compiling {name}"):
-            function.get_concrete_function(*arguments)
+            function.get_concrete_function(*traced)
         is_first = False
         with progress.phase(f"running {name} for the first time", is_stoppable=False):  # TensorFlow optimises the graph
             return function(*arguments)

@@ -92,19 +92,23 @@ class PendingLosses:
     def __init__(self, checkpoints_kept: Callable[[], str]):
         """checkpoints_kept: says whether there are any, for the message about a loss that is not finite."""
         self._checkpoints_kept = checkpoints_kept
-        self._steps: list[dict] = []
+        self._calls: list[dict] = []
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._steps)
+        """The number of steps."""
+        return self._count
 
     def add(self, losses: dict) -> None:
-        """Add the losses of a step, scalars by name; tensors stay on their device until `values` reads them."""
-        self._steps.append(losses)
+        """Add the losses of some steps by name, each (steps,); they stay on their device until `values` reads them."""
+        self._calls.append(losses)
+        self._count += len(next(iter(losses.values())))
 
     def take_means(self, last_step: int) -> dict[str, float]:
         """Return the mean of each loss, checked by `values`, and forget the losses."""
-        means = dict(zip(self._steps[0], self.values(last_step).mean(axis=0).tolist(), strict=True))
-        self._steps.clear()
+        means = dict(zip(self._calls[0], self.values(last_step).mean(axis=0).tolist(), strict=True))
+        self._calls.clear()
+        self._count = 0
         return means
 
     def values(self, last_step: int) -> np.ndarray:
@@ -112,10 +116,12 @@ class PendingLosses:
 
         Raises UserError, which names the loss and its step, if one is not finite.
         """
-        values = np.array([[float(value) for value in losses.values()] for losses in self._steps], np.float32)
+        if not self._calls:
+            return np.zeros((0, 0), np.float32)
+        values = np.concatenate([np.stack(list(losses.values()), axis=1) for losses in self._calls])
         for index, losses in enumerate(values):
             if not np.isfinite(losses).all():
-                name = next(name for name, value in self._steps[index].items() if not np.isfinite(value))
+                name = list(self._calls[0])[np.flatnonzero(~np.isfinite(losses))[0]]
                 step = last_step - len(values) + index + 1
                 raise UserError(
                     f"{name} is not finite at step {step}; {self._checkpoints_kept()}; "
@@ -125,12 +131,13 @@ class PendingLosses:
 
     def arrays(self, last_step: int) -> dict[str, np.ndarray]:
         """Return the losses, checked by `values`, as the arrays of a checkpoint, from which `restore` continues."""
-        names = list(self._steps[0]) if self._steps else []
+        names = list(self._calls[0]) if self._calls else []
         return {"losses": np.array(names, dtype=str), "pending": self.values(last_step)}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Continue from the arrays of a checkpoint."""
-        self._steps = [dict(zip(arrays["losses"], values, strict=True)) for values in arrays["pending"]]
+        if len(arrays["pending"]):
+            self.add(dict(zip(arrays["losses"], arrays["pending"].T, strict=True)))
 
 
 @contextlib.contextmanager

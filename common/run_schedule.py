@@ -9,11 +9,17 @@ MOST_EPOCHS_SHOWN = 100_000  # a larger number of epochs is not shown: only the 
 LONGEST_WAIT = 1000  # steps between two samples, where an epoch has more
 MOST_SAMPLES = 100  # of a run with short epochs
 SHORTEST_WAIT = 20  # steps between two samples, where epochs are short and only the minutes count
+CALL_SECONDS = 0.2  # of the steps between two returns to Python, which serves signals and the display
 
 
 def epochs_of(config, steps_per_epoch: int, default_steps: int) -> int:
     """Return the number of epochs; with `--epochs 0` the smallest that holds `default_steps`."""
     return config.epochs or -(-default_steps // steps_per_epoch)
+
+
+def steps_per_call(steps_per_second: float) -> int:
+    """Return how many steps to take without a return to Python: it costs a tenth of a small step on a CPU."""
+    return max(round(CALL_SECONDS * steps_per_second), 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +54,25 @@ class Schedule:
         """Return the fraction of the training that is over: of its steps or of its minutes, whichever is larger."""
         return min(max(step / self.last_step, self.minutes and seconds / 60 / self.minutes), 1.0)
 
+    def steps_until_due(self, step: int, checkpoint_every: int) -> int:
+        """Return the number of steps until a sample, a checkpoint, or the end of the epoch or training is due."""
+        left = (every - step % every for every in (checkpoint_every, self.show_every, self.steps_per_epoch))
+        return min(*left, self.last_step - step)
+
     def is_out_of_time(self, seconds: float) -> bool:
         """Whether the time limit is reached."""
         return 0 < self.minutes * 60 <= seconds
+
+    def advice_if_over(self, step: int, seconds: float) -> str:
+        """Return why a run that is resumed has no steps left, and what continues it; "" if it has some."""
+        if self.is_out_of_time(seconds):
+            return (
+                f"it has trained for {seconds / 60:.2g} minutes, all sessions together: to continue give more "
+                f"than --minutes {self.minutes:g}, or --minutes 0 and --epochs"
+            )
+        return (
+            f"its last epoch, {self.epochs}, is over; give more --epochs to continue" if step >= self.last_step else ""
+        )
 
     def place(self, epoch: int, step: int) -> str:
         """Return where the training is, for people to read: "epoch 1/8  step 50/15,000"; epoch is counted from 0."""

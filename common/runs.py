@@ -1,5 +1,6 @@
 """The training run: its loop, its clock, and what happens when it is interrupted or resumed."""
 
+import operator
 import signal
 import time
 from collections.abc import Iterator
@@ -10,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from common import checkpoints, files, interruption, pictures, progress, run_folder, run_log, streams, tables
+from common.device_data import Gatherer
 from common.devices import Device
 from common.errors import UserError
 from common.interruption import Interrupted
 from common.run_display import Display
-from common.run_schedule import Schedule, epochs_of
+from common.run_schedule import Schedule, epochs_of, steps_per_call
 from common.saved_runs import SavedRun
 
 __all__ = ["Interrupted", "Run", "epochs_of"]
@@ -25,7 +27,7 @@ LOG_EVERY = 50  # steps; a row of metrics.csv is the mean over them
 class Run:
     """A training run, used as a context manager around the loop.
 
-    folder: its files. step: a variable, the number of steps done. seconds: the time spent in training.
+    folder: its files. step: the number of steps done. seconds: the time spent in training.
     """
 
     def __init__(self, config, device: Device, data, default_steps: int, *, keeps_start: bool = False, **saved):
@@ -38,9 +40,9 @@ class Run:
         Raises UserError if the folder exists or cannot be written, or if the run has other data or networks.
         """
         self.config, self.device, self.data = config, device, data
-        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.seconds = 0.0
-        self._saved = {**saved, "step": self.step}
+        self.step, self.seconds, self._steps_per_call = 0, 0.0, 1
+        self._saved = {**saved, "step": tf.Variable(0, dtype=tf.int64, trainable=False)}
+        self._gather = Gatherer() if device.gathers_data else operator.getitem
         self._saved_step = -1
         self._losses = run_log.PendingLosses(lambda: checkpoints.kept_in(self.folder / "checkpoints"))
         self._schedule = Schedule.of(config, data.steps(config), default_steps)
@@ -62,13 +64,13 @@ class Run:
         self._display = Display()
         self._display.start()
         self._clock = self._logged_at = time.monotonic()
-        self._first_step = self._logged_step = self._done
+        self._first_step = self._logged_step = self.step
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         progress.stop_all()
         self._display.stop()
-        steps = "1 step" if self._done == 1 else f"{self._done} steps"
+        steps = "1 step" if self.step == 1 else f"{self.step} steps"
         try:
             if kind is None or kind is Interrupted:
                 with progress.phase("saving, drawing samples.gif and curves.png", is_stoppable=False):
@@ -90,26 +92,31 @@ class Run:
 
     def epochs(self) -> Iterator[int]:
         """Yield the numbers of the remaining epochs, until the last one or `config.minutes` are over."""
-        for epoch in range(self._done // self._schedule.steps_per_epoch, self._schedule.epochs):
+        for epoch in range(self.step // self._schedule.steps_per_epoch, self._schedule.epochs):
             if self._is_over() or self._is_stopped:
                 break
             yield epoch
         self._display.stop()  # what follows, such as validating, shows itself
-        if self._schedule.is_out_of_time(self.seconds) and self._done > self._first_step:
+        if self._schedule.is_out_of_time(self.seconds) and self.step > self._first_step:
             print(f"--minutes {self.config.minutes:g} are over; finishing the run comes on top", flush=True)
 
     def batches(self, epoch: int) -> Iterator[tuple]:
-        """Yield the remaining batches of `epoch`; for pictures, each is images and labels, uint8 and int32.
+        """Yield the remaining batches of `epoch`, several at a time, for `Device.compile`'s function to train on.
 
-        Between two batches it counts the step, saves a checkpoint that is due, and leaves the loop after a signal.
+        For pictures, yields images, labels and the numbers of the steps: uint8 (steps, batch, height, width, channels),
+        int32 (steps, batch) and int32 (steps,). Then it counts the steps, saves a checkpoint that is due, and leaves
+        the loop after a signal.
         """
-        first = self._done - epoch * self._schedule.steps_per_epoch
-        for batch in self.data.batches(self.config, epoch, first):
-            yield self.device.shard(*batch)
-            self.step.assign_add(1)
-            done = self._done  # read once: on a GPU this waits for the device
-            self._display.move(self._schedule.place(epoch, done), self._schedule.progress(done, self.seconds))
-            if done % self.config.checkpoint_every == 0:
+        begin = epoch * self._schedule.steps_per_epoch
+        while self.step < begin + self._schedule.steps_per_epoch:
+            until_due = self._schedule.steps_until_due(self.step, self.config.checkpoint_every)
+            count = min(self._steps_per_call, LOG_EVERY - len(self._losses), until_due)
+            self._coming = np.arange(self.step, self.step + count, dtype=np.int32)
+            batches = self.data.batches(self.config, epoch, self.step - begin, count, self._gather)
+            yield *self.device.shard(*batches), tf.convert_to_tensor(self._coming)
+            self.step += count
+            self._display.move(self._schedule.place(epoch, self.step), self._schedule.progress(self.step, self.seconds))
+            if self.step % self.config.checkpoint_every == 0:
                 self._save()
             if self._signal:
                 raise Interrupted(self._signal)
@@ -117,35 +124,37 @@ class Run:
                 return
 
     def log(self, losses: dict) -> None:
-        """Record a step's losses, scalars by name; every 50 steps their means become a row of metrics.csv.
+        """Record the losses of steps by name, each (steps,); every 50 steps their means become a row of metrics.csv.
 
         Raises UserError, which names the step, if a loss is not finite; no checkpoint is made of it.
         """
         self._losses.add(losses)
         if len(self._losses) < LOG_EVERY:
             return
-        step = self._done + 1
+        step = self.step + len(self._coming)
         means = self._losses.take_means(last_step=step)  # waits for the device, so that the time includes all steps
         now = time.monotonic()
         steps_per_second = (step - self._logged_step) / (now - self._logged_at)
         is_first = self._logged_step == self._first_step  # and so includes the compilation
         self._logged_at, self._logged_step = now, step
+        if self.device.replicas == 1:
+            self._steps_per_call = steps_per_call(steps_per_second)
         self._count_seconds()
         rate = steps_per_second * self.data.per_step(self.config)
         row = {
-            "epoch": self._done // self._schedule.steps_per_epoch + 1,
+            "epoch": self.step // self._schedule.steps_per_epoch + 1,
             "step": step,
             "seconds": round(self.seconds, 2),
             f"{self.data.unit}_per_second": round(rate, 1),
         }
         self._records.append("metrics.csv", row, means)
-        time_left = "" if is_first else self._schedule.time_left(self._done, self.seconds, steps_per_second)
+        time_left = "" if is_first else self._schedule.time_left(self.step, self.seconds, steps_per_second)
         self._display.report(f"{rate:,.0f} {self.data.unit}/s", means, time_left)
 
     @property
     def show_is_due(self) -> bool:
         """Whether samples should be shown before the next step: before the first, and every `show_every` steps."""
-        return self._done % self.show_every == 0
+        return self.step % self.show_every == 0
 
     @property
     def show_every(self) -> int:
@@ -154,19 +163,19 @@ class Run:
 
     def show(self, sheet: np.ndarray, text: str | None = None) -> None:
         """Write a grid of samples, uint8 (height, width, 3), and a text as the numbered files of this step."""
-        self._records.show(self._done, sheet, text)
+        self._records.show(self.step, sheet, text)
 
     def validated(self, **figures: float) -> None:
         """Record figures measured before the next step as a row of validation.csv, unless it is there already."""
-        if self._records.last_row("validation.csv").get("step") != self._done:
-            self._records.append("validation.csv", {"step": self._done, "seconds": round(self.seconds, 2)}, figures)
+        if self._records.last_row("validation.csv").get("step") != self.step:
+            self._records.append("validation.csv", {"step": self.step, "seconds": round(self.seconds, 2)}, figures)
 
     def keep_best(self, **models: keras.Model) -> None:
         """Save models, by name, as the best so far, in the folder best/."""
         with files.as_user_error(self.folder / "best"):
             (self.folder / "best").mkdir(exist_ok=True)
         # A killed run resumes from its last checkpoint: what was the best then must still be there.
-        checkpoints.save(self.folder / "best", self._done, models, needed=self._saved_step)
+        checkpoints.save(self.folder / "best", self.step, models, needed=self._saved_step)
 
     def stop(self, reason: str) -> None:
         """Make this epoch the last, and print the reason."""
@@ -178,13 +187,13 @@ class Run:
         for kind, text in warnings.items():
             if kind not in self._warned:
                 self._warned.add(kind)
-                self._display.console.print(f"step {self._done}: {text}", highlight=False, soft_wrap=True)
+                self._display.console.print(f"step {self.step}: {text}", highlight=False, soft_wrap=True)
 
     def finish(self, sheet: np.ndarray, text: str | None = None, **models: keras.Model) -> None:
         """Write final.png, and each model as `<name>.keras` for any Keras program."""
-        self._losses.values(self._done)  # raises an error if the network has failed
+        self._losses.values(self.step)  # raises an error if the network has failed
         with progress.phase("saving the networks", is_stoppable=False):
-            if self._saved_step != self._done:
+            if self._saved_step != self.step:
                 self._save()  # first: what follows may take long, or fail
             self.show(sheet, text)
             pictures.save_png(self.folder / "final.png", sheet)
@@ -194,9 +203,9 @@ class Run:
             self._result = "samples.txt"
 
     @property
-    def progress(self) -> float:
-        """The fraction of the training that is over: of its steps or of its minutes, whichever is larger."""
-        return self._schedule.progress(self._done, self.seconds)
+    def progress(self) -> np.ndarray:
+        """The fraction of the training that is over before each of the coming steps, float64 (steps,)."""
+        return tf.constant([self._schedule.progress(step, self.seconds) for step in self._coming], tf.float64)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -230,14 +239,9 @@ class Run:
         except BaseException:
             self._lock.close()
             raise
-        print(f"resumed after {self._done} steps", flush=True)
-        if self._schedule.is_out_of_time(self.seconds):
-            print(
-                f"it has trained for {self.seconds / 60:.2g} minutes, all sessions together: to continue give more "
-                f"than --minutes {self.config.minutes:g}, or --minutes 0 and --epochs"
-            )
-        elif self.progress >= 1.0:
-            print(f"its last epoch, {self._schedule.epochs}, is over; give more --epochs to continue")
+        print(f"resumed after {self.step} steps", flush=True)
+        if advice := self._schedule.advice_if_over(self.step, self.seconds):
+            print(advice)
 
     def _check(self, run: SavedRun) -> None:
         run.check_data(self.data)
@@ -250,17 +254,18 @@ class Run:
         """Return to the state of the newest checkpoint, of the networks and of the folder."""
         kept = checkpoints.restore(self.folder / "checkpoints", self._saved, checkpoints.check_run)
         if kept:
-            self.seconds, self._saved_step = float(kept["seconds"]), self._done
+            self.step = int(self._saved["step"].numpy())
+            self.seconds, self._saved_step = float(kept["seconds"]), self.step
             self._losses.restore(kept)
         # A validation that precedes the next step is repeated, so its row is dropped.
-        validated = self._done - 1 if self.show_is_due else self._done
+        validated = self.step - 1 if self.show_is_due else self.step
         rows = {
             table: tables.read(self.folder / table, step)
-            for table, step in (("metrics.csv", self._done), ("validation.csv", validated))
+            for table, step in (("metrics.csv", self.step), ("validation.csv", validated))
         }
         self._open(self.folder)  # only now that no error can prevent the run from continuing
         self._open_records()
-        self._records.go_back_to(self._done, rows)
+        self._records.go_back_to(self.step, rows)
 
     def _open_records(self) -> None:
         row_names = self.data.class_names if getattr(self.config, "conditional", False) else ()
@@ -269,19 +274,16 @@ class Run:
     def _save(self) -> None:
         self._count_seconds()
         self._write_checkpoint(self.folder)
-        self._saved_step = self._done
+        self._saved_step = self.step
 
     def _write_checkpoint(self, folder: Path) -> None:
-        arrays = {"seconds": np.array(self.seconds), **self._losses.arrays(self._done)}
-        checkpoints.save(folder / "checkpoints", self._done, self._saved, **arrays)
-
-    @property
-    def _done(self) -> int:
-        return int(self.step.numpy())
+        self._saved["step"].assign(self.step)
+        arrays = {"seconds": np.array(self.seconds), **self._losses.arrays(self.step)}
+        checkpoints.save(folder / "checkpoints", self.step, self._saved, **arrays)
 
     def _is_over(self) -> bool:
         self._count_seconds()
-        return self._done >= self._schedule.last_step or self._schedule.is_out_of_time(self.seconds)
+        return self.step >= self._schedule.last_step or self._schedule.is_out_of_time(self.seconds)
 
     def _count_seconds(self) -> None:
         now = time.monotonic()

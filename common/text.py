@@ -6,7 +6,7 @@ Memory use does not grow with the text: it is read in pieces, and the encoded te
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -129,21 +129,21 @@ class Text:
         """Return the number of characters in a batch."""
         return config.batch_size * config.window
 
-    def batches(self, config, epoch: int, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield windows of the text, int32 (batch_size, window + 1), and whether each continues the previous one.
+    def batches(self, config, epoch: int, first: int, count: int, gather=None) -> tuple[np.ndarray, np.ndarray]:
+        """Return windows of the text, int32 (count, batch_size, window + 1), and whether each continues the one before.
 
         The text is split into `batch_size` streams, and each row of the batch moves along its stream window by window,
         so that the network's state can be carried over. Each window's last character is the next one's first.
-        The second array, float32 (batch_size,), is 1 for a row that continues its stream and 0 where the stream starts.
-        The streams start at a different offset in each epoch. first: the number of the first batch.
+        The second array, float32 (count, batch_size), is 1 for a row that continues its stream and 0 where the stream
+        starts. The streams start at a different offset in each epoch. first, count: the batches of the epoch. gather:
+        unused, as these batches are small.
         """
-        text, steps, window = self.epoch_indices(config, epoch), self.steps(config), config.window
+        text, window, size = self.epoch_indices(config, epoch), config.window, config.batch_size
         offset = int(np.random.default_rng([config.seed, epoch]).integers(window))
-        for number in range(first, steps):
-            starts = offset + (np.arange(config.batch_size) * steps + number) * window
-            rows = [text[start : start + window + 1] for start in starts]
-            carried = np.full(config.batch_size, number > 0, np.float32)
-            yield np.stack(rows).astype(np.int32), carried
+        numbers = np.arange(first, first + count)[:, None]
+        starts = offset + (np.arange(size) * self.steps(config) + numbers) * window  # (count, batch_size)
+        windows = np.stack([text[start : start + window + 1] for start in starts.ravel()]).astype(np.int32)
+        return windows.reshape(count, size, window + 1), np.repeat(numbers > 0, size, axis=1).astype(np.float32)
 
     def epoch_indices(self, config, epoch: int) -> np.ndarray:
         """Return the indices that an epoch trains on; a corpus has the same in every epoch."""

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import http.server
+import inspect
 import resource
 import shutil
 import socket
@@ -132,10 +133,12 @@ def train_on(device, script, config, *shape, batches, **options):
     """Train one step for each batch; return what `script.build` made, and the last losses."""
     with device.strategy.scope():
         trained = script.build(config, *shape)
-    step = device.compile(script.make_train_step(**trained, config=config, **options))
+    train_step = script.make_train_step(**trained, config=config, **options)
+    progress = [tf.zeros(1, tf.float64)] if "progress" in inspect.signature(train_step).parameters else []
+    step = device.compile(train_step)
     for number, batch in enumerate(batches):
-        losses = step(*device.shard(*batch), tf.constant(number, tf.int64))
-    return trained, losses
+        losses = step(*device.shard(*(array[None] for array in batch)), tf.constant([number]), *progress)
+    return trained, {name: loss[0] for name, loss in losses.items()}
 
 
 @pytest.fixture

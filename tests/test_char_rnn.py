@@ -59,6 +59,9 @@ def trained(_trained):
     return RUNS / "tiny"
 
 
+START = tf.constant(0.0, tf.float64)  # no part of the training is over
+
+
 def make(**changes):
     """Build a small network for an alphabet of 5; return its parts, its training step (not compiled) and its config."""
     config = dataclasses.replace(SMALL, **changes)
@@ -127,10 +130,15 @@ def test_loss_against_the_entropy_of_guessing():
 
 def test_learning_rate():
     config = dataclasses.replace(SMALL, learning_rate=0.1)
-    assert char_rnn.learning_rate(config, 99, 0.0) == pytest.approx(0.05)
-    assert char_rnn.learning_rate(config, 5000, 0.5) == pytest.approx(0.05)
-    assert char_rnn.learning_rate(config, 5000, 1.0) == pytest.approx(0.0)
-    assert char_rnn.learning_rate(dataclasses.replace(config, schedule="constant"), 5000, 1.0) == 0.1
+    constant = dataclasses.replace(config, schedule="constant")
+    for setting, step, progress, expected in (
+        (config, 99, 0.0, 0.05),
+        (config, 5000, 0.5, 0.05),
+        (config, 5000, 1.0, 0.0),
+        (constant, 5000, 1.0, 0.1),
+    ):
+        rate = char_rnn.learning_rate(setting, tf.constant(step), tf.constant(progress, tf.float64))
+        assert float(rate) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("changes", [{"dropout": 0.3}, {"cell": "gru"}, {"precision": "mixed_bfloat16"}], ids=str)
@@ -140,7 +148,7 @@ def test_every_variable_moves(changes):
     models = [parts["network"], parts["averaged_network"]]
     before = [[variable.numpy() for variable in model.trainable_variables] for model in models]
     for number in range(2):  # the recurrent weights move once the states are not zero
-        losses = step(windows(config), tf.ones(config.batch_size), tf.constant(number, tf.int64))
+        losses = step(windows(config), tf.ones(config.batch_size), tf.constant(number), START)
     assert np.isfinite(float(losses["loss"]))
     for model, values in zip(models, before, strict=True):
         for variable, value in zip(model.trainable_variables, values, strict=True):
@@ -150,12 +158,11 @@ def test_every_variable_moves(changes):
 
 
 def test_one_batch_can_be_overfitted():
-    parts, step, config = make()
-    parts["optimizer"].learning_rate = 0.03
+    _, step, config = make(learning_rate=0.03)
     step, characters = tf.function(step), windows(config)
     losses = [
-        float(step(characters, tf.zeros(config.batch_size), tf.constant(number, tf.int64))["loss"])
-        for number in range(120)
+        float(step(characters, tf.zeros(config.batch_size), tf.constant(number), START)["loss"])
+        for number in range(char_rnn.WARMUP_STEPS, char_rnn.WARMUP_STEPS + 120)
     ]
     assert losses[0] == pytest.approx(math.log(5), abs=0.1)
     assert losses[-1] < 0.1
@@ -168,7 +175,7 @@ def test_states_are_carried_over_or_reset():
         characters = windows(config)
         logits, *_ = parts["network"]([characters[:, :-1], *states])
         parts["state_0"].assign(tf.ones((4, 16)))
-        losses.append(float(step(characters, tf.fill(4, carried), tf.constant(0, tf.int64))["loss"]))
+        losses.append(float(step(characters, tf.fill(4, carried), tf.constant(0), START)["loss"]))
         assert losses[-1] == pytest.approx(float(char_rnn.mean_loss(logits, characters[:, 1:])), rel=1e-5)
     assert losses[0] != losses[1]
 
@@ -330,7 +337,7 @@ def test_a_run_that_ended_earlier_was_interrupted_and_killed_equals_a_straight_o
 
     def log_and_interrupt(run, losses):
         log(run, losses)
-        if int(run.step.numpy()) == 66:
+        if run.step == 66:
             os.kill(os.getpid(), signal.SIGTERM)
 
     log = runs.Run.log
@@ -352,7 +359,7 @@ def test_the_best_network_at_the_last_checkpoint_survives_a_kill(trained):
     run = object.__new__(runs.Run)
     run.folder, run._saved_step = trained, checkpoints.step_of(max((trained / "checkpoints").iterdir()))
     for step in (9001, 9002, 9003):  # validations since then, each better than the one before
-        run.step = tf.Variable(step, dtype=tf.int64)
+        run.step = step
         run.keep_best(averaged_network=keras.Sequential())
     assert best.exists()
     assert len(list((trained / "best").iterdir())) == 3

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import errno
 import os
 import shutil
@@ -18,7 +19,7 @@ import tensorflow as tf
 import tiny_script
 from conftest import ROOT, STEPS
 
-from common import checkpoints, files, interruption, progress, runs
+from common import checkpoints, devices, files, interruption, progress, runs, tables
 
 RUNS = Path("outputs/tiny_script")
 
@@ -246,7 +247,7 @@ def test_with_minutes_alone_it_trains_until_they_are_over(tiny_flags, monkeypatc
     monkeypatch.setattr(tiny_script, "DEFAULT_STEPS", 1)
     monkeypatch.setattr(runs.Schedule, "is_out_of_time", lambda schedule, seconds: len(logged) >= 100)
     logged, log = [], runs.Run.log
-    monkeypatch.setattr(runs.Run, "log", lambda run, losses: logged.append(0) or log(run, losses))
+    monkeypatch.setattr(runs.Run, "log", lambda run, losses: logged.extend(losses["loss"]) or log(run, losses))
     tiny_script.main([*tiny_flags, "--epochs", "0", "--minutes", "60", "--name", "long"])
     assert (RUNS / "long/checkpoints/step_00000100.npz").exists()
 
@@ -281,7 +282,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoints(
 def test_a_failure_before_the_first_checkpoint_names_none(refusal, tiny_flags, monkeypatch):
     flags = [*tiny_flags, "--learning_rate", "1", "--checkpoint_every", "50"]
     log = runs.Run.log
-    monkeypatch.setattr(runs.Run, "log", lambda run, losses: log(run, {"loss": tf.constant(np.nan)}))
+    monkeypatch.setattr(runs.Run, "log", lambda run, losses: log(run, {"loss": tf.constant([np.nan])}))
     line = refusal(*flags, "--name", "loss")
     assert "loss is not finite at step 1; there is no earlier checkpoint; a smaller --learning_rate may help" in line
 
@@ -303,6 +304,37 @@ def test_a_warning_is_printed_once_with_its_step(tiny_flags, monkeypatch, capsys
     assert printed.count("all alike") == printed.count("step 0: the samples are all alike") == 1
 
 
+def test_any_number_of_steps_per_call_trains_the_same(tiny_flags, monkeypatch):
+    calls = []
+    compile_step = devices.Device.compile
+
+    def recorded(device, step):
+        take_steps = compile_step(device, step)
+
+        def call(pixels, labels, steps):
+            calls.append(len(steps))
+            return take_steps(pixels, labels, steps)
+
+        return call
+
+    monkeypatch.setattr(devices.Device, "compile", recorded)
+    saved = {}
+    for count in (1, 3, 25):
+        monkeypatch.setattr(runs, "steps_per_call", lambda rate, count=count: count)
+        calls.clear()
+        tiny_script.main([*tiny_flags, "--epochs", "2", "--checkpoint_every", "93", "--name", f"calls_{count}"])
+        folder = RUNS / f"calls_{count}"
+        with np.load(folder / "checkpoints/step_00000186.npz") as checkpoint:
+            saved[count] = {name: array for name, array in checkpoint.items() if name != "seconds"}
+        saved[count] |= {row["step"]: (row["loss"], row["bias"]) for row in tables.read(folder / "metrics.csv")}
+        saved[count] |= {path.name: path.read_bytes() for path in sorted((folder / "samples").iterdir())}
+        assert sum(calls) == 186
+        assert max(calls) == min(count, 20)  # a sample is due every 20 steps
+    for other in (3, 25):
+        assert saved[other].keys() == saved[1].keys()
+        assert all(np.array_equal(saved[other][name], saved[1][name]) for name in saved[1])
+
+
 def test_losses_and_grids_for_tensorboard(tiny_flags):
     tiny_script.main([*tiny_flags, "--tensorboard", "--name", "board"])
     (path,) = (RUNS / "board/tensorboard").iterdir()
@@ -314,3 +346,16 @@ def test_losses_and_grids_for_tensorboard(tiny_flags):
     metrics = np.genfromtxt(RUNS / "board/metrics.csv", delimiter=",", names=True)
     assert found["loss"][50] == pytest.approx(float(metrics["loss"]))
     assert sorted(found["samples"]) == [0, 20, 40, 60, 80, STEPS]
+
+
+def test_data_that_stay_on_the_device_train_the_same(tiny_flags, monkeypatch):
+    saved, setup = [], devices.setup
+    for gathers_data in (False, True):
+        changes = {"gathers_data": gathers_data}
+        monkeypatch.setattr(
+            devices, "setup", lambda config, changes=changes: dataclasses.replace(setup(config), **changes)
+        )
+        tiny_script.main([*tiny_flags, "--name", f"device_{gathers_data}"])
+        with np.load(RUNS / f"device_{gathers_data}/checkpoints/step_00000093.npz") as checkpoint:
+            saved.append({name: array for name, array in checkpoint.items() if name != "seconds"})
+    assert all(np.array_equal(saved[0][name], saved[1][name]) for name in saved[0])

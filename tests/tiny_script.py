@@ -88,10 +88,10 @@ def train(config: Config) -> None:
 
     with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:
         for epoch in run.epochs():
-            for pixels, labels in run.batches(epoch):
+            for pixels, labels, step in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
-                run.log(train_step(pixels, labels, run.step))
+                run.log(train_step(pixels, labels, step))
         run.finish(grid(), network=networks["network"])
 
 

@@ -30,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from blocks.adam import Adam
 from blocks.contrastive import nt_xent
 from blocks.distortion import random_affine
 from blocks.mixture import draw_from_mixture, fit_mixture
@@ -170,7 +171,7 @@ def build(config: Config, channels: int) -> dict:
     """Return what is trained and saved, by name: the networks and the optimizer."""
     encoder, decoder = build_encoder(config, channels), build_decoder(config, channels)
     learning_rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, DEFAULT_STEPS, alpha=0.01)
-    optimizer = keras.optimizers.Adam(learning_rate)
+    optimizer = Adam(learning_rate)
     optimizer.build(encoder.trainable_variables + decoder.trainable_variables)
     return {"encoder": encoder, "decoder": decoder, "optimizer": optimizer}
 

@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from blocks import arithmetic, decoding, lstm
+from blocks import adam, arithmetic, decoding, lstm
 from blocks.averaging import update_average
 from blocks.schedules import cosine_by_progress
 from common import cli, devices, fine_tuning, flags, generated, pictures, runs, saved_runs, text, text_files, train_once
@@ -153,7 +153,7 @@ def build(config: Config, characters: int) -> dict:
     """Return what is trained and saved, by name: the network, its moving average, the optimizer and the states."""
     network, averaged_network = (build_network(config, characters) for _ in range(2))
     averaged_network.set_weights(network.get_weights())
-    optimizer = keras.optimizers.Adam(config.learning_rate, beta_2=0.99)
+    optimizer = adam.Adam(config.learning_rate, beta_2=0.99)
     optimizer.build(network.trainable_variables)
     zeros = tf.zeros((config.batch_size, config.width))
     options = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}  # all replicas agree

@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from blocks.adam import Adam
 from blocks.augmentation import augment, mirror
 from blocks.averaging import update_average
 from blocks.classes import append_one_hot, class_scale_and_offset, classification_loss, projection_logit
@@ -202,8 +203,8 @@ def build(config: Config, channels: int, classes: int) -> dict:
     generator, averaged_generator = (build_generator(config, channels, classes) for _ in range(2))
     discriminator = build_discriminator(config, channels, classes)
     averaged_generator.set_weights(generator.get_weights())
-    generator_optimizer = keras.optimizers.Adam(config.learning_rate, beta_1=0.5, beta_2=0.99)
-    discriminator_optimizer = keras.optimizers.Adam(config.learning_rate, beta_1=0.5, beta_2=0.99)
+    generator_optimizer = Adam(config.learning_rate, beta_1=0.5, beta_2=0.99)
+    discriminator_optimizer = Adam(config.learning_rate, beta_1=0.5, beta_2=0.99)
     generator_optimizer.build(generator.trainable_variables)
     discriminator_optimizer.build(discriminator.trainable_variables)
     aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA  # of the discriminator's recent loss

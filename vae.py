@@ -27,6 +27,7 @@ import tensorflow as tf
 from keras import layers
 
 from blocks import binarization
+from blocks.adam import Adam
 from blocks.averaging import update_average
 from blocks.classes import append_one_hot
 from blocks.flows import affine_coupling_flow
@@ -248,7 +249,7 @@ def build(config: Config, channels: int, classes: int) -> dict:
     networks, averaged_networks = (build_networks(config, channels, classes) for _ in range(2))
     for average, variable in zip(averaged_networks.variables, networks.variables, strict=True):
         average.assign(variable)
-    optimizer = keras.optimizers.Adam(cosine_with_warmup(config.learning_rate, RATE_WARMUP, config.decay_steps))
+    optimizer = Adam(cosine_with_warmup(config.learning_rate, RATE_WARMUP, config.decay_steps))
     optimizer.build(networks.trainable_variables)
     return {"networks": networks, "averaged_networks": averaged_networks, "optimizer": optimizer}
 

@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from blocks.adam import Adam
 from blocks.adversarial_losses import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES
 from blocks.averaging import update_average
 from blocks.gradient_penalties import interpolated_penalty, lazily, r1_penalty
@@ -80,8 +81,7 @@ class Config(cli.PictureConfig):
 
 def build_generator(config: Config, channels: int) -> keras.Model:
     """Map latents (batch, latent_dim) to images (batch, image_size, image_size, channels) in [-1, 1]."""
-    size = config.image_size
-    latents = keras.Input((config.latent_dim,))
+    size, latents = config.image_size, keras.Input((config.latent_dim,))
     if config.generator == "mlp":
         x = latents
         for _ in range(2):
@@ -102,8 +102,8 @@ def build_generator(config: Config, channels: int) -> keras.Model:
 def build_discriminator(config: Config, channels: int) -> keras.Model:
     """Map images (batch, image_size, image_size, channels) in [-1, 1] to logits (batch,).
 
-    No batch normalisation: it hides mode collapse from the discriminator, and it makes each logit depend on the whole
-    batch, but a gradient penalty needs the gradient of each image on its own (Gulrajani et al. 2017, section 4).
+    No batch normalisation: it would make each logit depend on the whole batch, but a gradient penalty needs the
+    gradient of each image on its own (Gulrajani et al. 2017, section 4); and it hides mode collapse.
     """
     images = keras.Input((config.image_size, config.image_size, channels))
     x = layers.Flatten()(images)
@@ -178,7 +178,7 @@ def build(config: Config, channels: int) -> dict:
     discriminator = build_discriminator(config, channels)
     averaged_generator.set_weights(generator.get_weights())
     generator_optimizer, discriminator_optimizer = (
-        keras.optimizers.Adam(config.learning_rate, beta_1=0.5, beta_2=0.99) for _ in range(2)
+        Adam(config.learning_rate, beta_1=0.5, beta_2=0.99) for _ in range(2)
     )
     generator_optimizer.build(generator.trainable_variables)
     discriminator_optimizer.build(discriminator.trainable_variables)

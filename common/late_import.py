@@ -15,7 +15,7 @@ import tempfile
 import types
 from collections.abc import Iterator
 
-MODULES = ("tensorflow", "keras", "blocks.lstm")  # the last defines a layer, for which it needs Keras at once
+MODULES = ("tensorflow", "keras", "blocks.adam", "blocks.lstm")  # the last two need Keras to define their classes
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # the environment variable; where the user has set it, nothing is hidden
 
 

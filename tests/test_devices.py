@@ -8,6 +8,7 @@ import sys
 import types
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +16,7 @@ import tiny_script
 from conftest import ROOT, STEPS
 
 import dcgan_mnist
+from blocks.adam import Adam
 from common import datasets, devices, environment
 
 SMALL = {
@@ -112,3 +114,22 @@ def test_the_precision_suits_the_processor(flags, expected, monkeypatch):
     monkeypatch.setattr(environment.Path, "read_text", lambda path: f"processor\t: 0\nflags\t\t: {flags}\n")
     assert devices._precision("auto", gpus=[])[0] == expected
     assert devices._precision("float32", gpus=[])[0] == "float32"
+
+
+def test_adam_takes_the_steps_of_keras_adam_and_has_its_state():
+    random = np.random.default_rng(0)
+    rows = tf.IndexedSlices(random.normal(size=(2, 3)).astype(np.float32), [1, 4], (5, 3))  # as of an embedding
+    gradients = [random.normal(size=shape).astype(np.float32) for shape in ((4, 3), (3,))]
+
+    def trained(optimizer_class):
+        rate = keras.optimizers.schedules.CosineDecay(0.01, 10)
+        optimizer = optimizer_class(rate, beta_1=0.5, beta_2=0.99)
+        variables = [keras.Variable(np.ones(shape, np.float32)) for shape in ((4, 3), (3,), (5, 3))]
+        optimizer.build(variables)
+        apply = tf.function(lambda scale: optimizer.apply([*(scale * it for it in gradients), rows], variables))
+        for scale in (1.0, -0.3, 0.0, 2.0):
+            apply(tf.constant(scale))
+        return [*variables, *optimizer.variables]
+
+    for ours, theirs in zip(trained(Adam), trained(keras.optimizers.Adam), strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6, atol=1e-8)

@@ -11,12 +11,14 @@ Prints a line for each case; exit status 1 if one differs.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -79,15 +81,27 @@ def results(tree: Path, case: str) -> dict[str, str]:
         return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
 
 
+def full_name(commit: str) -> str:
+    """Return the whole name of a commit."""
+    return subprocess.check_output(["git", "-C", ROOT, "rev-parse", commit], text=True).strip()
+
+
+@contextlib.contextmanager
+def tree_of(commit: str) -> Iterator[Path]:
+    """Yield a temporary folder that holds the project's files of a commit."""
+    with tempfile.TemporaryDirectory() as tree:
+        archive = subprocess.run(["git", "-C", ROOT, "archive", commit], check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", tree], input=archive, check=True)
+        yield Path(tree)
+
+
 def earlier_results(commit: str, case: str) -> dict[str, str]:
     """Return the `results` of a case at a commit; they are computed once and kept."""
     path = KEPT / commit / f"{case.replace(' ', '_')}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as tree:
-            archive = subprocess.run(["git", "-C", ROOT, "archive", commit], check=True, capture_output=True).stdout
-            subprocess.run(["tar", "-x", "-C", tree], input=archive, check=True)
-            path.write_text(json.dumps(results(Path(tree), case), indent=1))
+        with tree_of(commit) as tree:
+            path.write_text(json.dumps(results(tree, case), indent=1))
     return json.loads(path.read_text())
 
 
@@ -97,8 +111,7 @@ def main() -> int:
     parser.add_argument("commit", help="to compare with")
     parser.add_argument("--only", default="", help="the cases whose names begin with this")
     options = parser.parse_args()
-    commit = subprocess.check_output(["git", "-C", ROOT, "rev-parse", options.commit], text=True).strip()
-    failures = 0
+    commit, failures = full_name(options.commit), 0
     for case in filter(lambda name: name.startswith(options.only), CASES):
         before, now = earlier_results(commit, case), results(ROOT, case)
         different = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))

@@ -11,7 +11,20 @@ import tensorflow as tf
 from conftest import ROOT
 
 import gan_cifar10
-from benchmarks import compare_cifar10, compare_dcgan, compare_vae, kill, peers, race, report, results, workers
+from benchmarks import (
+    compare_cifar10,
+    compare_dcgan,
+    compare_vae,
+    gpu,
+    kill,
+    peers,
+    race,
+    report,
+    results,
+    same_weights,
+    speed_since,
+    workers,
+)
 from common import datasets, files
 from common.errors import UserError
 
@@ -144,7 +157,7 @@ def test_a_race_at_once_needs_a_core_for_each(monkeypatch):
 def test_workers_take_turns_and_report_why_they_cannot():
     Path("clock.py").write_text("""
 import sys, time
-from benchmarks import workers
+from benchmarks import gpu, same_weights, speed_since, workers
 
 def prepare():
     print("for the terminal")
@@ -276,3 +289,25 @@ def test_section_in_color_compares_at_equal_minutes():
     assert "compare_cifar10 --minutes 1 2" in lines[2] and "in one process, in turns." in lines[4]
     at_once = compare_cifar10.section({"floor": 0.1, "points": points, "cores": 1})
     assert "--minutes 1 2 --at_once" in at_once[2] and "each on 1 core of its own." in at_once[4]
+
+
+@pytest.mark.parametrize(
+    ("script", "changes"),
+    [
+        ("vanilla_gan", {"width": 8, "batch_size": 4}),
+        ("gan_cifar10", {"generator_width": 4, "discriminator_width": 4, "image_size": 16, "batch_size": 4}),
+        ("char_rnn", {"width": 8, "window": 4, "batch_size": 4}),
+    ],
+)
+def test_a_row_of_the_table_of_speeds_on_a_gpu(script, changes):
+    row = gpu.measure(script, "float32", "off", 0.01, **changes)
+    assert 1 <= row["steps"] <= 50
+    assert row["ratio"] == pytest.approx(row["many"] / row["one"])
+    result = {"device": "CPU", "left_out": ["vae.py in float32, XLA on"], "rows": [row]}
+    assert f"| {script}.py | float32 | off |" in "\n".join(gpu.section(result))
+
+
+def test_the_rate_of_a_turn_is_that_of_the_script(monkeypatch):
+    flags = ("--data", "digits", "--image_size", "8", "--width", "8", "--epochs", "9", "--precision", "float32")
+    monkeypatch.setattr(speed_since, "FLAGS", flags)
+    assert speed_since.rate(same_weights.ROOT, "vanilla_gan", 60, {}) > 0

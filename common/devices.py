@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from common import environment, late_import, memory, progress
 from common.errors import UserError
 
 PREDICTED_AT_ONCE = 250
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 KERAS_DEFAULTS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
 
 
@@ -110,6 +112,8 @@ def setup(config) -> Device:
     use_keras_defaults()
     memory.check_networks()
     gpus = tf.config.list_physical_devices("GPU")
+    if not gpus and NVIDIA_DRIVER.exists():
+        print('TensorFlow does not use the NVIDIA GPU: --verbose shows why; try pip install "tensorflow[and-cuda]"')
     for gpu in gpus:
         with contextlib.suppress(RuntimeError):  # too late once anything has been computed
             tf.config.experimental.set_memory_growth(gpu, True)  # leave room for the desktop and other programs

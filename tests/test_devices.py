@@ -116,6 +116,14 @@ def test_the_precision_suits_the_processor(flags, expected, monkeypatch):
     assert devices._precision("float32", gpus=[])[0] == "float32"
 
 
+def test_a_gpu_that_is_not_used_is_reported(monkeypatch, tmp_path, capsys):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("it is used")
+    monkeypatch.setattr(devices, "NVIDIA_DRIVER", tmp_path)
+    devices.setup(tiny_script.Config())
+    assert "does not use the NVIDIA GPU: --verbose shows why" in capsys.readouterr().out
+
+
 def test_adam_takes_the_steps_of_keras_adam_and_has_its_state():
     random = np.random.default_rng(0)
     rows = tf.IndexedSlices(random.normal(size=(2, 3)).astype(np.float32), [1, 4], (5, 3))  # as of an embedding

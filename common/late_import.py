@@ -7,7 +7,9 @@ stand-ins everywhere. Meanwhile nothing is printed of what TensorFlow reports wh
 GPU, several lines that look like errors.
 """
 
+import atexit
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -75,6 +77,7 @@ def finish(verbose: bool = False) -> None:
     with phase("starting TensorFlow"), contextlib.nullcontext() if is_loud else _quiet():
         tensorflow, *_ = map(importlib.import_module, MODULES)
         tensorflow.config.list_physical_devices("GPU")  # reports that there is none as an error
+    atexit.register(gc.freeze)  # Python need not search what TensorFlow leaves: the shell's prompt returns at once
     for module in list(sys.modules.values()):
         for name, value in list(vars(module).items()):
             if isinstance(value, StandIn):

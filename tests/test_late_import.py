@@ -123,6 +123,18 @@ assert issubclass(blocks.lstm.LSTM, layers.LSTM)
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_what_tensorflow_leaves_is_not_searched_when_the_command_ends():
+    program = """
+import atexit, gc
+from common import late_import
+atexit.register(lambda: print(gc.get_freeze_count() > 100_000))
+late_import.begin()
+late_import.finish()
+"""
+    result = run(["-c", program], {**os.environ, "PYTHONPATH": str(ROOT)})
+    assert result.stdout.splitlines()[-1] == "True"
+
+
 def test_tensorflow_that_is_already_imported_is_left_alone():
     late_import.begin()
     assert not late_import.is_pending()

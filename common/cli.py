@@ -29,6 +29,18 @@ __all__ = [
     "script_name",
 ]
 
+DASHES = ("-", "\N{EN DASH}", "\N{EM DASH}")  # some web pages and word processors turn two hyphens into a dash
+PLAIN = {  # what tyro reports, as a regular expression, and what we say
+    r"Missing value for argument '(\S+)'. Expected 1 values.": (
+        r"\1: needs a value; write one that begins with a hyphen as \1=VALUE"
+    ),
+    r"Missing value for argument '(\S+)'. Expected (\d+) values.": r"\1: needs \2 values",
+    r"invalid choice '(.*)' for argument '(\S+)'. Expected one of \((.*)\).": r"\2 '\1': must be one of \3",
+    r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)": r"\1 \2: is not a whole number",
+    r"Error parsing (\S+): could not convert string to float: (.*)": r"\1 \2: is not a number such as 0.5",
+    r"Error parsing (\S+): Could not parse arguments \[(.*)\] into tuple .*": r"\1 \2: are not numbers such as 0.5",
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CommandConfig:
@@ -119,7 +131,7 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
         raise SystemExit(0)
     report = io.StringIO()
     try:
-        with contextlib.redirect_stderr(report):
+        with contextlib.redirect_stderr(report), contextlib.redirect_stdout(report):  # no colours for a terminal
             config, unknown = tyro.cli(
                 config_class,
                 prog=program,
@@ -129,10 +141,7 @@ def parse(config_class: type, argv: list[str] | None, description: str, defaults
                 return_unknown_args=True,
             )
     except SystemExit:
-        message = _first_sentence(report.getvalue())
-        if message.startswith("Missing value"):
-            message += " (write a value that begins with a hyphen as --name=value)"
-        raise UserError(message) from None
+        raise UserError(_plain(report.getvalue())) from None
     if unknown:
         raise UserError(_unknown_flag(config_class, unknown[0], words))
     given = [_field(word) for word in words if word.startswith("--")]
@@ -160,12 +169,14 @@ def _check_paths(config, given: Sequence[str]) -> None:
 
 
 def _unknown_flag(config_class: type, word: str, words: list[str]) -> str:
-    if not word.startswith("-"):
+    if not word.startswith(DASHES):
         before = [first for first, second in itertools.pairwise(words) if second == word]
         before += [first.removesuffix(f"={word}") for first in words if first.endswith(f"={word}")]
         if before and typing.get_type_hints(config_class).get(_field(before[0])) is bool:
             return f"{before[0]} takes no value such as {word}; --no_{_field(before[0])} turns it off"
-        return f"unexpected word {word!r}: write flags as --name value; --help lists them"
+        return (
+            f"unexpected word {word!r}: write flags as --name value, a value with spaces in quotes; --help lists them"
+        )
     names = [field.name.rstrip("_") for field in dataclasses.fields(config_class)]  # from_ is --from
     nearest = difflib.get_close_matches(_field(word), names, n=1)
     advice = f"did you mean --{nearest[0]}?" if nearest else "--help lists them"
@@ -174,19 +185,18 @@ def _unknown_flag(config_class: type, word: str, words: list[str]) -> str:
 
 def _field(word: str) -> str:
     """Return the name of the field that a word such as --image-size=28 sets."""
-    return word.lstrip("-").split("=")[0].replace("-", "_")
+    return word.lstrip("".join(DASHES)).split("=")[0].replace("-", "_")
 
 
-def _first_sentence(report: str) -> str:
-    """Return the part of tyro's report between its title and the next rule, as one line.
-
-    On a UTF-8 terminal the report has a frame with the title in its upper edge; elsewhere, a rule below the title.
-    """
+def _plain(report: str) -> str:
+    """Return what tyro's report says between its first two lines of hyphens, in our words and as one line."""
     sections = [[]]
-    for line in report.splitlines():
-        line = line.strip("│╰╯ ")
-        if line.startswith("╭") or (line and set(line) <= set("─-")):
+    for line in map(str.strip, report.splitlines()):
+        if line and set(line) == {"-"}:
             sections.append([])
         elif line:
             sections[-1].append(line)
-    return " ".join(sections[1] if sections[1:] else sections[0]) or "unreadable command line; --help lists the flags"
+    message = " ".join(sections[1] if sections[1:] else sections[0])
+    for pattern, replacement in PLAIN.items():
+        message = re.sub(pattern, replacement, message)
+    return message or "unreadable command line; --help lists the flags"

@@ -61,7 +61,7 @@ class Config(cli.CommonConfig):
         ("--pair", "--pair: name at least one file"),
         ("--pair a.png b.png --pair c.png d.png", "--pair: give it once, with all files after it"),
         ("--score=", "--score '': needs a value"),
-        ("--kind noisy", "invalid choice 'noisy'"),
+        ("--kind noisy", "--kind 'noisy': must be one of 'plain', "),
     ],
 )
 def test_what_is_refused(words, message):

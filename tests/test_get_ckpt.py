@@ -225,9 +225,9 @@ def test_a_full_disk(place, publish, refused, said, limited_file_size):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--model", "VGG17"), "invalid choice 'VGG17' for argument '--model'"),
+        (("--model", "VGG17"), "--model 'VGG17': must be one of 'InceptionV3', "),
         (("--form", "x"), "unknown flag --form; did you mean --from?"),
-        (("--from",), "Missing value for argument '--from'"),
+        (("--from",), "--from: needs a value"),
         (("VGG16",), "unexpected word 'VGG16'"),
     ],
 )

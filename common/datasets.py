@@ -30,7 +30,7 @@ CIFAR10_FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "t
 FEW_PICTURES = 1_000  # fewer are memorised by a GAN's discriminator
 PATCHES = {"train": 6552, "test": 856}
 SUBSTITUTES = {  # a data set's name and file; the data that replace it if it is unavailable, and their description
-    "mnist": ("MNIST", "mnist.npz", "digits", "scikit-learn's small digits"),
+    "mnist": ("MNIST", "mnist.npz", "digits", "scikit-learn's digits of 8x8 pixels, enlarged and so blurred"),
     "cifar10": ("CIFAR-10", "cifar-10-python.tar.gz", "patches", "patches of scikit-learn's two photographs"),
 }
 

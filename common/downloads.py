@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import os
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -197,4 +198,8 @@ def _network() -> Iterator[None]:
         final = error.code < 500 and error.code not in (408, 429)  # timeout and too many requests
         raise _Failed(f"the server answered {error.code} {error.reason}", final) from None
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: not a URL
-        raise _Failed(str(getattr(error, "reason", None) or error) or type(error).__name__) from None
+        reason = getattr(error, "reason", None) or error
+        if isinstance(reason, socket.gaierror):
+            raise _Failed("there is no network, or no server of this name") from None
+        text = reason_of(reason) if isinstance(reason, OSError) else str(reason)
+        raise _Failed(text or type(error).__name__) from None

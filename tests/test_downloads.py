@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import socket
 import tarfile
 import threading
 import time
@@ -112,8 +113,18 @@ def test_a_server_that_trickles_exceeds_the_time_limit(serve):
 
 
 def test_refused_connection(closed_port):
-    with pytest.raises(UserError, match=r"could not be downloaded: .*refused"):
+    with pytest.raises(UserError, match=r"could not be downloaded: connection refused"):
         fetch(f"http://127.0.0.1:{closed_port}/file")
+    assert left() == []
+
+
+def test_no_network(monkeypatch):
+    def resolve(*_arguments, **_options):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(UserError, match="could not be downloaded: there is no network, or no server of this name"):
+        fetch("http://server.example/file")
     assert left() == []
 
 
@@ -431,7 +442,8 @@ def test_without_mnist_auto_continues_with_the_digits_and_says_why(
     }
     assert first.startswith(f"MNIST is not in {tmp_path / 'keras' / 'datasets'}, and ")
     assert why[failure] in first
-    assert second.startswith("continuing with scikit-learn's small digits; to use MNIST, put mnist.npz into ")
+    assert second.startswith("continuing with scikit-learn's digits of 8x8 pixels, enlarged and so blurred; to use ")
+    assert "; to use MNIST, put mnist.npz into " in second
     assert third.startswith("data: scikit-learn's small digits (train), 1,500 pictures")
     assert captured.err == ""
     assert list((tmp_path / "keras").rglob("*.*")) == []

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import functools
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -157,11 +158,18 @@ def endings() -> frozenset[str]:
     return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in known)
 
 
+def _plural(kind: str) -> str:
+    return re.sub(r"\b(file|video|drawing|pipe|device|link)\b", r"\1s", kind)
+
+
 def sort_out(paths: list[Path], place: str) -> list[Path]:
     """Return the files that may be pictures; one line counts the others by kind and says what to do with them."""
     kinds = [other_kind(path) for path in progress(paths, "looking at the files")]
     counts = collections.Counter(filter(None, kinds))
-    parts = [f"{count:,} {kind}" + (f" ({ADVICE[kind]})" if kind in ADVICE else "") for kind, count in counts.items()]
+    parts = [
+        (f"1 {kind}" if count == 1 else f"{count:,} {_plural(kind)}") + (f" ({ADVICE[kind]})" if kind in ADVICE else "")
+        for kind, count in counts.items()
+    ]
     if parts:
         print(f"{place}: not read: {', '.join(parts)}", flush=True)
     return [path for path, kind in zip(paths, kinds, strict=True) if not kind]

@@ -67,8 +67,8 @@ class Schedule:
         """Return why a run that is resumed has no steps left, and what continues it; "" if it has some."""
         if self.is_out_of_time(seconds):
             return (
-                f"it has trained for {seconds / 60:.2g} minutes, all sessions together: to continue give more "
-                f"than --minutes {self.minutes:g}, or --minutes 0 and --epochs"
+                f"it has trained for {seconds / 60:.2g} of --minutes {self.minutes:g}, all sessions together; "
+                f"to continue, give more, or --minutes 0 and --epochs"
             )
         return (
             f"its last epoch, {self.epochs}, is over; give more --epochs to continue" if step >= self.last_step else ""

@@ -70,7 +70,7 @@ class Run:
     def __exit__(self, kind, error, trace) -> None:
         progress.stop_all()
         self._display.stop()
-        steps = "1 step" if self.step == 1 else f"{self.step} steps"
+        steps = "1 step" if self.step == 1 else f"{self.step:,} steps"
         try:
             if kind is None or kind is Interrupted:
                 with progress.phase("saving, drawing samples.gif and curves.png", is_stoppable=False):
@@ -98,7 +98,7 @@ class Run:
             yield epoch
         self._display.stop()  # what follows, such as validating, shows itself
         if self._schedule.is_out_of_time(self.seconds) and self.step > self._first_step:
-            print(f"--minutes {self.config.minutes:g} are over; finishing the run comes on top", flush=True)
+            print(f"--minutes {self.config.minutes:g}: the time is up; what follows finishes the run", flush=True)
 
     def batches(self, epoch: int) -> Iterator[tuple]:
         """Yield the remaining batches of `epoch`, several at a time, for `Device.compile`'s function to train on.
@@ -239,7 +239,7 @@ class Run:
         except BaseException:
             self._lock.close()
             raise
-        print(f"resumed after {self.step} steps", flush=True)
+        print(f"resumed after {self.step:,} steps", flush=True)
         if advice := self._schedule.advice_if_over(self.step, self.seconds):
             print(advice)
 

@@ -194,7 +194,7 @@ def _description(folder: Path) -> dict:
     try:
         description = json.loads(files.read_bytes(path, files.MOST_CONFIG_BYTES).decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder} is not a run: it has no config.json") from None
+        raise UserError(f"{folder} is not a run: it has no config.json; name a run's folder, or latest") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason_of(error)}") from None
     except (ValueError, RecursionError) as error:

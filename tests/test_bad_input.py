@@ -57,8 +57,9 @@ def test_no_run_yet(refused):
 def test_a_folder_that_is_not_a_run(refused):
     Path("other").mkdir()
     for reference in ("other", "nowhere"):
-        refused(f"{reference} is not a run: it has no config.json", "--resume", reference)
-        refused(f"{reference} is not a run: it has no config.json", "--sample", 4, "--run", reference)
+        message = f"{reference} is not a run: it has no config.json; name a run's folder, or latest"
+        refused(message, "--resume", reference)
+        refused(message, "--sample", 4, "--run", reference)
     refused("/config.json cannot be read: file name too long", "--resume", "x" * 300)
 
 
@@ -123,7 +124,7 @@ def test_a_run_keeps_its_name(refused, tiny_run):
         ([], "its last epoch, 1, is over; give more --epochs to continue"),
         (
             ["--minutes", "1e-4", "--epochs", "9"],
-            "all sessions together: to continue give more than --minutes 0.0001, or --minutes 0",
+            "of --minutes 0.0001, all sessions together; to continue, give more, or --minutes 0",
         ),
     ],
 )

@@ -66,13 +66,16 @@ def test_what_is_left_out_is_counted_by_kind_with_what_to_do(tiny_folder, capsys
         (folder / f"{number}.HEIC").write_bytes(HEIC)
     (folder / "named.jpg").write_bytes(HEIC)
     (folder / "notes.txt").write_text("notes")
+    for number in range(2):
+        (folder / f"{number}.md").write_text("notes")
     (folder / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom")
     os.mkfifo(folder / "pipe.png")
     assert datasets.load(str(folder), 16).files == ("without ending", "wrong.gif")
     line = capsys.readouterr().out.splitlines()[0]
     assert "4 HEIC (convert them to JPEG, or pip install pillow-heif)" in line
     assert "1 video (extract their frames" in line
-    assert "1 .txt file" in line
+    assert "1 .txt file," in line
+    assert "2 .md files" in line
     assert "1 pipe, device or broken link" in line
     assert len(photographs.find(folder)) == 2
     for read in (photographs.read, lambda path: image_files.read_pictures([path], 8, 3)):

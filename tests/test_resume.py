@@ -257,7 +257,7 @@ def test_a_run_that_minutes_end_is_complete(tiny_flags, capsys):
     assert (RUNS / "short/final.png").exists()
     assert (RUNS / "short/network.keras").exists()
     printed = capsys.readouterr().out
-    assert "--minutes 0.005 are over; finishing the run comes on top\n" in printed
+    assert "--minutes 0.005: the time is up; what follows finishes the run\n" in printed
     assert "done: " in printed
 
 

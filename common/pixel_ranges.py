@@ -111,8 +111,11 @@ def eight_bits(image: Image.Image, values: Values) -> Image.Image:
         rows = pixels[top : top + ROWS]
         if values.is_float:
             rows = np.where(_is_usable(rows), rows, np.float32(white if values.is_negative else black))
-            scale = np.float32(255 / ((white - black) or 1))
-            result[top : top + ROWS] = np.clip((rows - np.float32(black)) * scale, 0, 255)
+            if float(white) - float(black) > float(np.finfo(np.float32).max):
+                rows, black, white = rows.astype(np.float64), float(black), float(white)
+            number = rows.dtype.type
+            scale = number(255 / ((white - black) or 1))
+            result[top : top + ROWS] = np.clip((rows - number(black)) * scale, 0, 255)
         else:
             rows = np.clip(rows.astype(np.int64), black, white) - black
             result[top : top + ROWS] = rows * 255 // ((white - black) or 1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import datasets, image_files
+from common import datasets, image_files, pixel_ranges
 from common.errors import UserError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -287,3 +287,10 @@ def test_conditional_needs_classes(tiny_folder, tiny_flags, refusal):
     folder = tiny_folder(classes=())
     line = refusal(*tiny_flags, "--data", folder, "--batch_size", 4, "--conditional")
     assert "has no classes; put each class into a folder of its own" in line
+
+
+def test_values_whose_range_exceeds_single_precision():
+    picture = Image.fromarray(np.array([[-3e38, 0, 3e38]], np.float32))
+    with np.errstate(all="raise"):
+        converted = pixel_ranges.eight_bits(picture, pixel_ranges.values_of(picture))
+    assert np.asarray(converted).tolist() == [[0, 127, 255]]

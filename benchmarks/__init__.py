@@ -2,6 +2,7 @@
 
 import common.environment  # noqa: F401 - first: it sets what TensorFlow reads at its import
 
-from common import late_import
+from common import environment, late_import
 
+environment.check_machine()
 late_import.begin()

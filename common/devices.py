@@ -128,7 +128,8 @@ def setup(config) -> Device:
         raise UserError(
             f"--batch_size {config.batch_size}: must be a multiple of the {strategy.num_replicas_in_sync} devices"
         )
-    description = f"{where}, {precision} ({why}), XLA {'on' if jit_compile else 'off'}"
+    onednn = "off, as set" if os.environ.get(environment.ONEDNN) == "0" else "on"
+    description = f"{where}, {precision} ({why}), oneDNN {onednn}, XLA {'on' if jit_compile else 'off'}"
     print(f"device: {description}", flush=True)
     return Device(strategy, jit_compile, description, bool(gpus) and strategy.num_replicas_in_sync == 1)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common import late_import, streams
 
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 REQUIRED = ("numpy", "PIL", "rich", "tyro", "keras", "tensorflow")
 
 
@@ -27,6 +28,14 @@ def begin_command() -> None:
 
     `errors.one_line_errors` restores Ctrl-C for the command itself.
     """
+    check_machine()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    late_import.begin()
+
+
+def check_machine() -> None:
+    """End the process with one line if a package or an instruction of the processor is missing."""
     fault = ""
     if missing := [name for name in REQUIRED if importlib.util.find_spec(name) is None]:
         advice = "activate the virtual environment, or run: pip install -r requirements.txt"
@@ -34,11 +43,9 @@ def begin_command() -> None:
     elif cpu_has("sse2") and not cpu_has("avx"):  # sse2: an x86 processor; TensorFlow would end without a message
         fault = "this processor lacks the AVX instructions, without which TensorFlow's package does not run"
     if fault:
-        print(f"{Path(sys.argv[0]).name}: error: {fault}", file=sys.stderr)
+        name = Path(sys.argv[0]).name.replace("-m", "benchmarks")  # -m, while Python still looks for the module
+        print(f"{name}: error: {fault}", file=sys.stderr)
         raise SystemExit(2)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    late_import.begin()
 
 
 def cpu_has(flag: str) -> bool:
@@ -48,7 +55,7 @@ def cpu_has(flag: str) -> bool:
 
 
 streams.ensure()  # before TensorFlow opens files
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # a value set by the user stays
+os.environ.setdefault(ONEDNN, "1")  # a value set by the user stays
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the scripts are TensorFlow programs, whatever keras.json says
 if is_command():
     begin_command()

@@ -5,6 +5,7 @@ as most laptops', they make training up to 1.7 times as fast, and no script slow
 """
 
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -35,17 +36,27 @@ def begin_command() -> None:
 
 
 def check_machine() -> None:
-    """End the process with one line if a package or an instruction of the processor is missing."""
+    """End the process with one line if a package or an instruction is missing, or Keras's settings are damaged."""
     fault = ""
     if missing := [name for name in REQUIRED if importlib.util.find_spec(name) is None]:
         advice = "activate the virtual environment, or run: pip install -r requirements.txt"
         fault = f"{sys.executable} lacks the package {missing[0]}; {advice}"
     elif cpu_has("sse2") and not cpu_has("avx"):  # sse2: an x86 processor; TensorFlow would end without a message
         fault = "this processor lacks the AVX instructions, without which TensorFlow's package does not run"
+    elif not _is_read_by_keras(settings := Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"):
+        fault = f"{settings} does not hold Keras's settings, a JSON object; delete it or mend it"
     if fault:
         name = Path(sys.argv[0]).name.replace("-m", "benchmarks")  # -m, while Python still looks for the module
         print(f"{name}: error: {fault}", file=sys.stderr)
         raise SystemExit(2)
+
+
+def _is_read_by_keras(settings: Path) -> bool:
+    """Whether Keras can be imported with this file of settings: it overlooks text that is not JSON, but not a list."""
+    try:
+        return isinstance(json.loads(settings.read_text()), dict)
+    except (OSError, ValueError):
+        return True
 
 
 def cpu_has(flag: str) -> bool:

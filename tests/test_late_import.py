@@ -72,6 +72,15 @@ def test_a_package_that_is_missing_is_one_line():
     assert "lacks the package tyro; activate the virtual environment" in result.stderr
 
 
+def test_settings_of_keras_that_it_cannot_read_are_one_line(tmp_path):
+    (tmp_path / "keras.json").write_text("[1]")
+    result = run([ROOT / "vae.py", "--help"], {**os.environ, "KERAS_HOME": str(tmp_path)})
+    assert result.returncode == 2
+    assert result.stderr == f"vae.py: error: {tmp_path}/keras.json does not hold Keras's settings, a JSON object; " + (
+        "delete it or mend it\n"
+    )
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
 def test_standard_output_on_a_full_disk_is_one_line():
     with Path("/dev/full").open("w") as full:

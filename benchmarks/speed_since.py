@@ -11,11 +11,13 @@ Writes outputs/benchmarks/speed_since.json, or speed_since_avx2.json.
 """
 
 import csv
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import results, same_weights
@@ -35,10 +37,16 @@ def section(result: dict) -> list[str]:
     lines = results.opening(
         "Speed of the scripts, now and before" + (", on a processor without AVX-512" if result["as_avx2"] else ""),
         f"benchmarks.speed_since {result['commit'][:7]}" + (" --as_avx2" if result["as_avx2"] else ""),
-        f"Default settings, float32, {result['seconds']:g} s of training a turn, {result['turns']} turns each{words}; "
-        f"medians of images, or characters, a second. Before: commit {result['commit'][:7]}.",
+        f"Default settings, float32, {result['seconds']:g} s of training a turn{words}; "
+        f"medians over the turns of images, or characters, a second. Before: commit {result['commit'][:7]}.",
     )
-    columns = {"": "{script}.py", "before": "{before:,.0f}", "now": "{now:,.0f}", "ratio": "{ratio:.2f}"}
+    columns = {
+        "": "{script}.py",
+        "turns": "{turns}",
+        "before": "{before:,.0f}",
+        "now": "{now:,.0f}",
+        "ratio": "{ratio:.2f}",
+    }
     return lines + results.table_of(result["rows"], columns)
 
 
@@ -56,6 +64,13 @@ def rate(tree: Path, script: str, seconds: float, environment: dict[str, str]) -
     if len(rows) < 4:
         raise SystemExit(f"{script}.py: only {50 * len(rows)} steps in {seconds:g} s; give more --seconds")
     return statistics.median(float(row[column]) for row in rows[2:])
+
+
+def kept_rows(path: Path, result: dict, measured: Sequence[str]) -> list[dict]:
+    """Return the rows of other scripts than the `measured` ones that an earlier result of the same kind has."""
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    is_same = all(earlier.get(name) == value for name, value in result.items())
+    return [row for row in earlier["rows"] if row["script"] not in measured] if is_same else []
 
 
 @cli.one_line_errors
@@ -79,10 +94,13 @@ def main(argv=None):
                 print(f"{script}.py: {turns[-1][0]:,.0f} before, {turns[-1][1]:,.0f} now", flush=True)
             medians = [statistics.median(column) for column in zip(*turns, strict=True)]
             ratio = statistics.median(after / earlier for earlier, after in turns)
-            rows.append({"script": script, "before": medians[0], "now": medians[1], "ratio": ratio})
-    result = {"commit": commit, "as_avx2": options.as_avx2, "turns": options.turns, "seconds": options.seconds}
+            rows.append(
+                {"script": script, "turns": len(turns), "before": medians[0], "now": medians[1], "ratio": ratio}
+            )
+    result = {"commit": commit, "as_avx2": options.as_avx2, "seconds": options.seconds}
     name = f"{NAME}_avx2" if options.as_avx2 else NAME
-    results.publish(name, {**result, "rows": rows}, section)
+    rows = kept_rows(results.FOLDER / f"{name}.json", result, options.only) + rows
+    results.publish(name, {**result, "rows": sorted(rows, key=lambda row: SCRIPTS.index(row["script"]))}, section)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import tensorflow as tf  # noqa: E402
 import tiny_script  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from common import datasets, devices, downloads  # noqa: E402
+from common import datasets, devices, downloads, runs  # noqa: E402
 
 TINY_FLAGS = (
     *("--data", "digits", "--epochs", "1", "--sample_every", "20", "--checkpoint_every", "10"),
@@ -58,6 +58,7 @@ def isolated(tmp_path, monkeypatch, closed_port):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(runs, "steps_per_call", lambda rate: 1)  # not as the machine's speed has it
     monkeypatch.setattr(datasets, "MNIST_URL", f"http://127.0.0.1:{closed_port}/mnist.npz")
     monkeypatch.setattr(datasets, "CIFAR10_URL", f"http://127.0.0.1:{closed_port}/cifar-10-python.tar.gz")
     monkeypatch.setattr(downloads, "time", types.SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None))

@@ -160,7 +160,7 @@ def time_steps(rounds: int, seconds: float) -> dict:
 
 def _default_onednn() -> str:
     """Return TensorFlow's default: oneDNN where the processor has AVX-512 and certain extensions of it."""
-    return "1" if environment.cpu_has("avx512_vnni") or environment.cpu_has("amx_tile") else "0"
+    return "1" if environment.cpu_flags() & {"avx512_vnni", "amx_tile"} else "0"
 
 
 def compare_activations(path: str, chosen: str, steps: int) -> dict:

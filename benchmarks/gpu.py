@@ -11,6 +11,7 @@ the CPU. Writes outputs/benchmarks/gpu.json after each row.
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import inspect
 import itertools
@@ -24,12 +25,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import results
+from benchmarks import results, workers
 from common import cli, devices, progress
 from common.run_schedule import steps_per_call
 
 NAME = "gpu"
-SCRIPTS = ("dcgan_mnist", "vanilla_gan", "gan_cifar10", "vae", "char_rnn", "autoencoder")
 CHARACTERS = 65  # as in tiny Shakespeare
 MOST_STEPS = 50  # a call, as in a run
 
@@ -81,13 +81,8 @@ class Trainer:
 
     def rate(self, steps: int, seconds: float) -> float:
         """Return the steps a second at this number of steps a call, measured for some seconds."""
-        self(steps)
-        begin, times = time.perf_counter(), []
-        while not times or time.perf_counter() - begin < seconds:
-            start = time.perf_counter()
-            self(steps)
-            times.append(time.perf_counter() - start)
-        return steps / statistics.median(times)
+        seconds_per_call, _ = workers.timed(functools.partial(self, steps))(seconds)
+        return steps / seconds_per_call
 
     def _random_batches(self, config, channels: int) -> dict[str, tf.Tensor]:
         random, size = np.random.default_rng(0), (MOST_STEPS, config.batch_size)
@@ -150,7 +145,7 @@ def measure(script: str, precision: str, jit: str, seconds: float, **changes) ->
 def main(argv=None):
     """Measure, print and write the result."""
     parser = results.parser(__doc__)
-    parser.add_argument("--only", nargs="+", default=SCRIPTS, choices=SCRIPTS, help="these scripts")
+    parser.add_argument("--only", nargs="+", default=results.SCRIPTS, choices=results.SCRIPTS, help="these scripts")
     parser.add_argument("--seconds", type=float, default=230, help="after which no row is begun (%(default)s)")
     parser.add_argument("--turn", type=float, default=1.5, help="seconds of a measurement (%(default)s)")
     options = parser.parse_args(argv)

@@ -18,6 +18,7 @@ from common import devices, files, pictures
 from common.errors import UserError
 
 FOLDER = Path("outputs/benchmarks")
+SCRIPTS = ("dcgan_mnist", "vanilla_gan", "gan_cifar10", "autoencoder", "vae", "char_rnn")  # that train a network
 
 
 def parser(description: str) -> argparse.ArgumentParser:

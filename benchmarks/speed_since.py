@@ -10,7 +10,6 @@ Quote the ratios rather than the rates: other programs on the machine change bot
 Writes outputs/benchmarks/speed_since.json, or speed_since_avx2.json.
 """
 
-import csv
 import json
 import os
 import statistics
@@ -21,10 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import results, same_weights
-from common import cli
+from common import cli, tables
 
 NAME = "speed_since"
-SCRIPTS = ("dcgan_mnist", "vanilla_gan", "gan_cifar10", "autoencoder", "vae", "char_rnn")
 FLAGS = ("--precision", "float32", "--sample_every", "1000000", "--checkpoint_every", "1000000", "--epochs", "1000")
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 # Before the scripts set this variable, TensorFlow enabled oneDNN on processors with AVX-512's neural extensions only.
@@ -58,8 +56,7 @@ def rate(tree: Path, script: str, seconds: float, environment: dict[str, str]) -
         ended = subprocess.run(command, cwd=tree, env={**os.environ, **environment}, capture_output=True, text=True)
         if ended.returncode:
             raise SystemExit(f"{script}.py failed in {tree}:\n{ended.stderr[-2000:]}")
-        with Path(outputs, script, "run", "metrics.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = tables.read(Path(outputs, script, "run", "metrics.csv"))
     (column,) = (name for name in rows[0] if name.endswith("_per_second"))
     if len(rows) < 4:
         raise SystemExit(f"{script}.py: only {50 * len(rows)} steps in {seconds:g} s; give more --seconds")
@@ -78,7 +75,7 @@ def main(argv=None):
     """Measure, print and write the result."""
     parser = results.parser(__doc__)
     parser.add_argument("commit", help="to compare with")
-    parser.add_argument("--only", nargs="+", default=SCRIPTS, choices=SCRIPTS, help="these scripts")
+    parser.add_argument("--only", nargs="+", default=results.SCRIPTS, choices=results.SCRIPTS, help="these scripts")
     parser.add_argument("--turns", type=int, default=3, help="of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=40, help="of a turn (%(default)s)")
     parser.add_argument("--as_avx2", action="store_true", help="limit oneDNN to AVX2")
@@ -100,7 +97,9 @@ def main(argv=None):
     result = {"commit": commit, "as_avx2": options.as_avx2, "seconds": options.seconds}
     name = f"{NAME}_avx2" if options.as_avx2 else NAME
     rows = kept_rows(results.FOLDER / f"{name}.json", result, options.only) + rows
-    results.publish(name, {**result, "rows": sorted(rows, key=lambda row: SCRIPTS.index(row["script"]))}, section)
+    results.publish(
+        name, {**result, "rows": sorted(rows, key=lambda row: results.SCRIPTS.index(row["script"]))}, section
+    )
 
 
 if __name__ == "__main__":

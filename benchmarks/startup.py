@@ -18,7 +18,7 @@ from common import cli
 NAME = "startup"
 LIMIT = 1.0  # seconds
 FILE_FLAGS = {"char_rnn": "--train", "deep_dream": "--image_path", "get_ckpt": "--from"}
-SCRIPTS = ("dcgan_mnist", "vanilla_gan", "gan_cifar10", "autoencoder", "vae", "char_rnn", "deep_dream", "get_ckpt")
+SCRIPTS = (*results.SCRIPTS, "deep_dream", "get_ckpt")
 KINDS = ("help", "typing error", "missing file")
 
 

@@ -294,6 +294,6 @@ def _precision(requested: str, gpus: list) -> tuple[str, str]:
             return "mixed_bfloat16", "the GPU multiplies bfloat16"
         return "float32", "the GPU does not multiply bfloat16"
     # avx512_bf16 is not enough: with it alone, convolutions take 1.3 to 1.8 times as long as in float32.
-    if environment.cpu_has("amx_bf16"):
+    if "amx_bf16" in environment.cpu_flags():
         return "mixed_bfloat16", "the CPU multiplies matrices of bfloat16"
     return "float32", "the CPU does not multiply matrices of bfloat16"

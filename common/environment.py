@@ -41,7 +41,9 @@ def check_machine() -> None:
     if missing := [name for name in REQUIRED if importlib.util.find_spec(name) is None]:
         advice = "activate the virtual environment, or run: pip install -r requirements.txt"
         fault = f"{sys.executable} lacks the package {missing[0]}; {advice}"
-    elif cpu_has("sse2") and not cpu_has("avx"):  # sse2: an x86 processor; TensorFlow would end without a message
+    elif (
+        "sse2" in (flags := cpu_flags()) and "avx" not in flags
+    ):  # sse2: an x86 processor; TensorFlow would end without a message
         fault = "this processor lacks the AVX instructions, without which TensorFlow's package does not run"
     elif not _is_read_by_keras(settings := Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"):
         fault = f"{settings} does not hold Keras's settings, a JSON object; delete it or mend it"
@@ -59,10 +61,10 @@ def _is_read_by_keras(settings: Path) -> bool:
         return True
 
 
-def cpu_has(flag: str) -> bool:
-    """Whether /proc/cpuinfo lists an extension of the processor; False where that file is missing."""
+def cpu_flags() -> set[str]:
+    """Return the words of /proc/cpuinfo, the processor's extensions among them; none where that file is missing."""
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and flag in cpuinfo.read_text().split()
+    return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
 
 
 streams.ensure()  # before TensorFlow opens files

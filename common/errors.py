@@ -17,6 +17,11 @@ def reason_of(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def printable(text: str) -> str:
+    """Return a text in which line ends and control characters, which a file's name may have, are escaped."""
+    return "".join(it if it.isprintable() else repr(it)[1:-1] for it in text)
+
+
 class UserError(Exception):
     """A mistake that the user can correct: reported in one line, with exit status 2 and no traceback."""
 
@@ -35,7 +40,7 @@ def one_line_errors(main):
         try:
             return main(argv)
         except UserError as error:
-            message = "".join(it if it.isprintable() else repr(it)[1:-1] for it in " ".join(str(error).splitlines()))
+            message = printable(" ".join(str(error).splitlines()))
         except BrokenPipeError:  # the reader, for example "| head", has closed the pipe
             _drop_standard_output()
             raise SystemExit(141) from None  # the shell's status for SIGPIPE

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from common import files
-from common.errors import reason_of
+from common.errors import printable, reason_of
 
 _output_dir = "outputs"
 
@@ -71,11 +71,6 @@ def run_around(folder: Path) -> Path | None:
 def print_once(line: str) -> None:
     """Print a line, unless this process has printed it already."""
     print(printable(line), flush=True)
-
-
-def printable(text: str) -> str:
-    """Return a text in which line ends and control characters, which a file's name may have, are escaped."""
-    return "".join(it if it.isprintable() else repr(it)[1:-1] for it in text)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

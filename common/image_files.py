@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from common import folders, memory, picture_formats, pixel_ranges
-from common.errors import UserError, reason_of
+from common.errors import UserError, printable, reason_of
 from common.progress import progress
 
 FAULTS_SHOWN = 5
@@ -38,7 +38,7 @@ def read_folder(
     failures = list(filter(None, faults))
     if failures:
         shown = "; ".join(failures[:FAULTS_SHOWN]) + ("; …" if failures[FAULTS_SHOWN:] else "")
-        print(folders.printable(f"left out {len(failures)} of {len(paths)} files: {shown}"))
+        print(printable(f"left out {len(failures)} of {len(paths)} files: {shown}"))
         kept = [number for number, fault in enumerate(faults) if not fault]
         paths, images = [paths[number] for number in kept], _compacted(images, kept)
     if not paths:
@@ -249,11 +249,11 @@ def _print_tree(folder: Path, files: Sequence[str], labels: np.ndarray, class_na
     """Print the classes with their numbers of pictures; without classes, which pictures prevent them."""
     if not class_names:
         if all(_folders_and_loose(files)):
-            print(folders.printable(f"--data {folder}: no classes: {why_no_classes(files)}"), flush=True)
+            print(printable(f"--data {folder}: no classes: {why_no_classes(files)}"), flush=True)
         return
     counts = np.bincount(labels, minlength=len(class_names))
     print(f"{folder}: {len(files):,} pictures in {len(class_names):,} classes")
-    shown = list(map(folders.printable, class_names[:CLASSES_SHOWN]))
+    shown = list(map(printable, class_names[:CLASSES_SHOWN]))
     width = max(map(len, shown))
     for number, name in enumerate(shown):
         edge = "└──" if number == len(class_names) - 1 else "├──"

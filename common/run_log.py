@@ -93,22 +93,19 @@ class PendingLosses:
         """checkpoints_kept: says whether there are any, for the message about a loss that is not finite."""
         self._checkpoints_kept = checkpoints_kept
         self._calls: list[dict] = []
-        self._count = 0
 
     def __len__(self) -> int:
         """The number of steps."""
-        return self._count
+        return sum(len(next(iter(losses.values()))) for losses in self._calls)
 
     def add(self, losses: dict) -> None:
         """Add the losses of some steps by name, each (steps,); they stay on their device until `values` reads them."""
         self._calls.append(losses)
-        self._count += len(next(iter(losses.values())))
 
     def take_means(self, last_step: int) -> dict[str, float]:
         """Return the mean of each loss, checked by `values`, and forget the losses."""
         means = dict(zip(self._calls[0], self.values(last_step).mean(axis=0).tolist(), strict=True))
         self._calls.clear()
-        self._count = 0
         return means
 
     def values(self, last_step: int) -> np.ndarray:

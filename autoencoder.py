@@ -36,6 +36,7 @@ from blocks.distortion import random_affine
 from blocks.mixture import draw_from_mixture, fit_mixture
 from blocks.straight_through import straight_through_sign
 from common import cli, datasets, devices, files, flags, generated, image_files, pictures, runs, saved_runs
+from common.cores import side_by_side
 from common.latent_space import lerp
 from evaluation.learned_codes import evaluate_codes, squared_errors
 
@@ -182,6 +183,8 @@ def make_train_step(encoder, decoder, optimizer, config: Config):
     Its arguments: pixels, uint8 (batch, image_size, image_size, channels); the step's number.
     """
     variables = encoder.trainable_variables + decoder.trainable_variables
+    standardize = encoder.layers[-1]  # needs the whole batch; the other layers compute parts of it side by side
+    unstandardized = keras.Model(encoder.inputs, standardize.input)
 
     def train_step(pixels, step):
         images = pictures.to_unit(pixels)
@@ -191,10 +194,10 @@ def make_train_step(encoder, decoder, optimizer, config: Config):
             inputs = tf.concat([inputs, encoder_input(distorted, config, step, stream=4)], axis=0)
 
         with tf.GradientTape() as tape:
-            codes = encoder(inputs, training=True)  # one batch, so that all its codes are standardised together
+            codes = standardize(side_by_side(unstandardized, inputs), training=True)  # distorted ones, too
             if config.contrast:
                 codes, distorted_codes = tf.split(codes, 2)
-            outputs = decoder(bottleneck(codes, config, step), training=True)
+            outputs = side_by_side(decoder, bottleneck(codes, config, step))
             losses = {"reconstruction_loss": reconstruction_loss(images, outputs)}
             loss = losses["reconstruction_loss"]
             if config.contrast:
@@ -215,7 +218,7 @@ def decode(decoder, codes, config: Config) -> np.ndarray:
 def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
     data = datasets.load(config.data, config.image_size, channels=config.channels)
-    device = devices.setup(config)
+    device = devices.setup(config, side_by_side=2)  # two parts of a batch
     with device.scope():
         networks = build(config, data.channels)
     encoder, decoder = networks["encoder"], networks["decoder"]

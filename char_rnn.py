@@ -269,9 +269,8 @@ def load(config: Config, alphabet: text.Alphabet | None = None) -> text.Text:
 def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, float]:
     """Train or resume a run and return its last row of metrics; alphabet: as for `load`."""
     data = load(config, alphabet)
-    if config.cell == "lstm":
-        lstm.limit_threads(config.batch_size)  # leaves cores for the parts of a batch, which run side by side
-    device = devices.setup(config)
+    parts = lstm.most_parts(config.batch_size) if config.cell == "lstm" else 1
+    device = devices.setup(config, side_by_side=parts)
     is_fine_tuning = fine_tuning.is_requested(config, data)
     prime = config.prime or data.alphabet.decode(data.validation[:30])
     prime_indices = data.alphabet.encode(data.alphabet.start + prime, config.map_unknown)
@@ -314,8 +313,7 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
 
 def generate(config: Config) -> None:
     """Write a text with the run `config.run`, or score one; the results go into the run's folder generated/."""
-    devices.limit_threads(1)  # a single text's matrix products are too small to be divided among cores
-    devices.setup(config)
+    devices.setup(config, side_by_side=math.inf)  # a single text's matrix products are too small to be divided
     run = saved_runs.SavedRun(config.run, config.to)
     alphabet = text.Alphabet(run.alphabet)
     network = build_network(config, len(alphabet))

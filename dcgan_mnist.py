@@ -185,7 +185,7 @@ def train(config: Config) -> dict[str, float]:
     start_size(config.image_size)  # raises an error now rather than after all pictures have been read
     data = datasets.load(config.data, config.image_size, channels=config.channels)
     data.warn_if_few()
-    device = devices.setup(config)
+    device = devices.setup(config, side_by_side=2)  # the passes through the discriminator
     classes = data.class_count(config)
     with device.scope():
         networks = build(config, data.channels, classes)

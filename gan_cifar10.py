@@ -291,7 +291,7 @@ def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
     start_size(config.image_size, least_doublings=2)  # raises an error now rather than after all pictures are read
     data = datasets.load(config.data, config.image_size, channels=config.channels, full="cifar10")
-    device = devices.setup(config)
+    device = devices.setup(config, side_by_side=2)  # the passes through the discriminator
     classes = data.class_count(config)  # 0 without --conditional
     data.warn_if_few([flag for flag in ("augment", "flip") if not getattr(config, flag)])
     with device.scope():

@@ -35,6 +35,7 @@ from blocks.likelihoods import discretized_logistic
 from blocks.residual import residual_block
 from blocks.schedules import cosine_with_warmup, linear_warmup
 from common import cli, datasets, devices, flags, generated, image_files, latent_space, pictures, runs, saved_runs
+from common.cores import side_by_side
 from common.errors import UserError
 from evaluation import collapse, importance_sampling
 
@@ -259,7 +260,9 @@ def make_train_step(networks: Networks, averaged_networks: Networks, optimizer, 
 
     Its arguments: pixels, uint8 (batch, image_size, image_size, channels); labels, int32 (batch,); the step's number.
     """
-    closed_form = config.bound == "elbo" and config.prior == "normal"
+
+    def terms(*parts):
+        return bound_terms(networks, *parts, config, closed_form=config.bound == "elbo" and config.prior == "normal")
 
     def train_step(pixels, labels, step):
         images, one_hot = pictures.to_unit(pixels), tf.one_hot(labels, classes)
@@ -269,7 +272,7 @@ def make_train_step(networks: Networks, averaged_networks: Networks, optimizer, 
         noise = devices.normal((pixels.shape[0], config.importance_samples, config.latent_dim), config.seed, step)
         kl_weight = config.beta * linear_warmup(step, config.warmup_steps)  # the paper's is 1
         with tf.GradientTape() as tape:
-            reconstruction, divergence = bound_terms(networks, images, one_hot, noise, config, closed_form)
+            reconstruction, divergence = side_by_side(terms, images, one_hot, noise)
             loss = tf.nn.compute_average_loss(-lower_bound(reconstruction - kl_weight * divergence, config.bound))
         gradients = tape.gradient(loss, networks.trainable_variables)
         optimizer.apply(gradients, networks.trainable_variables)
@@ -323,7 +326,7 @@ def load(config: Config, split: str = "train", channels: int = 0) -> datasets.Im
 def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
     data = load(config)
-    device = devices.setup(config)
+    device = devices.setup(config, side_by_side=2)  # two parts of a batch
     classes = data.class_count(config)
     with device.scope():
         state = build(config, data.channels, classes)

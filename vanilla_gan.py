@@ -245,7 +245,7 @@ def train(config: Config) -> dict[str, float]:
     """Train a run, from its start or from where it was interrupted, and return its last row of metrics."""
     data = datasets.load(config.data, config.image_size, channels=config.channels)
     data.warn_if_few()
-    device = devices.setup(config)
+    device = devices.setup(config, side_by_side=2)  # the passes through the discriminator
     with device.scope():
         networks = build(config, data.channels)
     averaged_generator, discriminator = networks["averaged_generator"], networks["discriminator"]

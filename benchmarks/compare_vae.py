@@ -93,7 +93,7 @@ def contender(
 
 def ours(data: datasets.Images, test: datasets.Images, evaluator: Evaluator, **limits) -> race.Contender:
     """Return the contender of vae.py, whose averaged networks are measured; `limits` are fields of a Contender."""
-    device = devices.setup(OURS)
+    device = devices.setup(OURS, side_by_side=2)  # as the script does
     saved = vae.build(OURS, data.channels, classes=0)
     step = race.one_step(device.compile(vae.make_train_step(**saved, config=OURS, classes=0)))
     return contender("ours", data, test, evaluator, OURS, saved["averaged_networks"], step, saved, **limits)

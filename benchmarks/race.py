@@ -178,7 +178,7 @@ def script_contender(
 
     name, race, data, evaluator, limits: as for `image_contender`. progress: a float64 scalar, for gan_cifar10.
     """
-    device = devices.setup(config)
+    device = devices.setup(config, side_by_side=2)  # as the script does
     networks = script.build(config, data.channels, classes=0)
     compiled = one_step(device.compile(script.make_train_step(**networks, config=config, classes=0)))
 

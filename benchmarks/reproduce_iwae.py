@@ -188,7 +188,7 @@ def plan(steps_per_epoch: int, scale: float, **settings) -> Iterator[tuple[Stage
 
 def train(stage: Stage, config: vae.Config, schedule_start: int, data: datasets.Images) -> None:
     """Train a stage, from its start or from where it was interrupted."""
-    device = devices.setup(config)
+    device = devices.setup(config, side_by_side=2)  # as vae.py does
     with device.strategy.scope():
         state = build(config, data.channels, schedule_start)
     if stage.backward_samples:

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from common import devices, files, pictures
+from common import cores, files, pictures
 from common.errors import UserError
 
 FOLDER = Path("outputs/benchmarks")
@@ -40,8 +40,8 @@ def machine() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    cores = f"{devices.cores()} core{'s' if devices.cores() > 1 else ''}"
-    return f"{processor or platform.processor()}, {cores}; {versions}"
+    count = f"{cores.count()} core{'s' if cores.count() > 1 else ''}"
+    return f"{processor or platform.processor()}, {count}; {versions}"
 
 
 def write_json(name: str, result: dict) -> None:

@@ -21,7 +21,7 @@ from keras import layers
 import char_rnn
 from benchmarks import peers, results, workers
 from blocks import lstm
-from common import cli, devices, text
+from common import cli, cores, text
 
 CHARACTERS, EMBEDDING = 66, 64
 WRITTEN = 500  # characters at a time
@@ -48,7 +48,7 @@ def section(result: dict) -> list[str]:
 
 def ours(windows: np.ndarray, width: int) -> Callable[[], float]:
     """Return a function that trains one step with our layer, on threads as the script has them."""
-    lstm.limit_threads(len(windows))
+    cores.divide(lstm.most_parts(len(windows)))
     return peers.make_keras_step(lstm.LSTM, windows, CHARACTERS, EMBEDDING, width)
 
 
@@ -65,7 +65,7 @@ def pytorch_lstm(windows: np.ndarray, width: int, bfloat16: bool) -> Callable[[]
 
 def writer(windows: np.ndarray, width: int) -> Callable[[], list]:
     """Return a function that writes 500 characters with the default network."""
-    devices.limit_threads(1)  # as the script does
+    cores.divide(cores.count())  # as the script does
     config = char_rnn.Config()
     alphabet = text.Alphabet("".join(map(chr, range(32, 32 + CHARACTERS - 1))) + text.UNKNOWN)
     network = char_rnn.build_network(config, CHARACTERS)

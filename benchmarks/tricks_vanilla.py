@@ -62,7 +62,7 @@ def contender(
     test: the images whose log-likelihood is measured.
     """
     config = dataclasses.replace(vanilla_gan.Config(), seed=seed, **VARIANTS[name])
-    device = devices.setup(config)
+    device = devices.setup(config, side_by_side=2)  # as the script does
     networks = vanilla_gan.build(config, data.channels)
     train_step = race.one_step(device.compile(vanilla_gan.make_train_step(**networks, config=config)))
 

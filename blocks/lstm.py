@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from common import devices
+from common import cores
 
 SMALLEST_PART = 16  # sequences; a smaller part of a batch does not pay for a core of its own
 
@@ -36,27 +36,9 @@ class LSTM(keras.layers.LSTM):
         return hidden, outputs, [hidden, cell]
 
 
-def limit_threads(batch_size: int) -> None:
-    """Divide the CPU's cores among the parts into which the layer splits a batch; no effect on a machine with a GPU.
-
-    Must be called before TensorFlow computes anything; later it has no effect.
-    """
-    devices.limit_threads(devices.cores() // _most_parts(batch_size))
-
-
-def part_sizes(batch_size: int | None) -> list[int] | int:
-    """Return the sizes of the parts of a batch, as `tf.split` takes them; 1 means a single part.
-
-    There are as many parts as the machine can compute at the same time, given how many cores each operation uses, but
-    none has fewer than SMALLEST_PART sequences. batch_size: None if it is unknown when the graph is built.
-    """
-    side_by_side = devices.cores() // devices.threads_of_operation()
-    parts = min(side_by_side, _most_parts(batch_size)) if batch_size else 1
-    return [(batch_size + index) // parts for index in range(parts)] if parts > 1 else 1
-
-
-def _most_parts(batch_size: int) -> int:
-    return max(1, min(devices.cores(), batch_size // SMALLEST_PART))
+def most_parts(batch_size: int) -> int:
+    """Return the number of parts into which the layer divides a batch if the CPU has enough cores."""
+    return max(1, batch_size // SMALLEST_PART)
 
 
 def lstm_outputs(inputs, hidden, cell, kernel, recurrent_kernel, bias):
@@ -74,7 +56,7 @@ def lstm_outputs(inputs, hidden, cell, kernel, recurrent_kernel, bias):
     """
     kernel, recurrent_kernel, bias = (_sigmoids_first(it) for it in (kernel, recurrent_kernel, bias))
     weights = tf.transpose(tf.concat([kernel, recurrent_kernel], axis=0))
-    results, sizes = [], part_sizes(inputs.shape[0])
+    results, sizes = [], cores.part_sizes(inputs.shape[0], SMALLEST_PART)
     for sequences, *states in zip(*(tf.split(it, sizes) for it in (inputs, hidden, cell)), strict=True):
         batch_last = tf.transpose(sequences, (1, 2, 0))
         outputs, last_cell = _recurrence(batch_last, *map(tf.transpose, states), weights, bias[:, None])

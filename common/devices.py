@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import environment, late_import, memory, progress
+from common import cores, environment, late_import, memory, progress
 from common.errors import UserError
 
 PREDICTED_AT_ONCE = 250
@@ -100,9 +100,11 @@ class Device:
         return tuple(part(array) for array in arrays)
 
 
-def setup(config) -> Device:
+def setup(config, side_by_side: float = 1) -> Device:
     """Choose devices, precision and XLA from `config`, print the choice, and return it.
 
+    side_by_side: the number of operations among which the CPU's cores are divided: about as many as do not wait for one
+    another; infinity gives one core to each.
     Also sets the seeds of Python, NumPy and TensorFlow, from which initial weights are drawn.
     Raises UserError if this machine cannot do what `config` requests.
     """
@@ -111,6 +113,7 @@ def setup(config) -> Device:
     late_import.finish(config.verbose)
     use_keras_defaults()
     memory.check_networks()
+    cores.divide(side_by_side)
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus and NVIDIA_DRIVER.exists():
         print('TensorFlow does not use the NVIDIA GPU: --verbose shows why; try pip install "tensorflow[and-cuda]"')
@@ -167,26 +170,6 @@ def use_keras_defaults() -> None:
             ignored.append(f"{name} {value}")
     if ignored:
         print(f"ignoring Keras's settings {', '.join(ignored)}: the scripts need Keras's defaults", flush=True)
-
-
-def cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def limit_threads(of_operation: int) -> None:
-    """Limit the CPU cores that one operation may use, so that others run beside it; does nothing with a GPU.
-
-    Must be called before anything is computed; later it has no effect.
-    """
-    if not tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(of_operation)
-
-
-def threads_of_operation() -> int:
-    """Return the number of cores that one operation may use."""
-    return tf.config.threading.get_intra_op_parallelism_threads() or cores()
 
 
 def predict(network: Callable, inputs, size: int = PREDICTED_AT_ONCE) -> np.ndarray:
@@ -280,7 +263,7 @@ def _strategy(requested: str, gpus: list) -> tuple[tf.distribute.Strategy, str]:
         devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices]), f"{len(devices)} devices"
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
-    return tf.distribute.get_strategy(), f"one {name}" if gpus else f"CPU with {cores()} cores"
+    return tf.distribute.get_strategy(), f"one {name}" if gpus else f"CPU with {cores.count()} cores"
 
 
 def _precision(requested: str, gpus: list) -> tuple[str, str]:

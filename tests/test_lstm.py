@@ -1,6 +1,4 @@
-"""The fast LSTM layer against Keras's, and how it divides a batch among cores."""
-
-import os
+"""The fast LSTM layer against Keras's."""
 
 import keras
 import numpy as np
@@ -8,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from blocks import lstm
-from common import devices
+from common import cores
 
 
 def outputs_and_gradients(layer, sequences, states):
@@ -22,7 +20,7 @@ def outputs_and_gradients(layer, sequences, states):
 
 
 @pytest.mark.parametrize(
-    ("shape", "cores", "sizes"),
+    ("shape", "count", "sizes"),
     [
         (None, 1, 1),  # eagerly
         (None, 2, [1, 2]),
@@ -31,11 +29,11 @@ def outputs_and_gradients(layer, sequences, states):
     ],
     ids=str,
 )
-def test_layer_equals_keras_lstm_to_rounding_with_its_gradients(shape, cores, sizes, monkeypatch):
+def test_layer_equals_keras_lstm_to_rounding_with_its_gradients(shape, count, sizes, monkeypatch):
     monkeypatch.setattr(lstm, "SMALLEST_PART", 1)
-    monkeypatch.setattr(devices, "cores", lambda: cores)
-    monkeypatch.setattr(devices, "threads_of_operation", lambda: 1)
-    assert lstm.part_sizes(shape[0] if shape else 3) == sizes
+    monkeypatch.setattr(cores, "count", lambda: count)
+    monkeypatch.setattr(cores, "threads_of_operation", lambda: 1)
+    assert cores.part_sizes(shape[0] if shape else 3, lstm.SMALLEST_PART) == sizes
     random = np.random.default_rng(0)
     sequences = tf.constant(random.standard_normal((3, 7, 5)), tf.float32)
     states = [tf.constant(random.standard_normal((3, 16)), tf.float32) for _ in range(2)]
@@ -63,27 +61,3 @@ def test_layer_is_kerass_own_for_settings_that_ours_lacks(monkeypatch):
         layer = lstm.LSTM(4, **settings)
         assert layer(tf.ones((2, 3, 5)), training=True).shape == (2, 4)
     assert lstm.LSTM(4)(tf.ones((2, 3, 5)), mask=tf.constant([[True, True, False]] * 2)).shape == (2, 4)
-
-
-def test_a_batch_is_divided_among_the_cores_that_one_operation_leaves_free(monkeypatch):
-    tf.ones(1)
-    threads = devices.threads_of_operation()
-    devices.limit_threads(threads + 1)  # too late
-    assert devices.threads_of_operation() == threads
-    if hasattr(os, "sched_getaffinity"):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3})
-        assert devices.cores() == 1
-    limits = []
-    monkeypatch.setattr(devices, "limit_threads", limits.append)
-    monkeypatch.setattr(devices, "cores", lambda: 4)
-    for batch_size in (8, 32, 64, 1000):
-        lstm.limit_threads(batch_size)
-    assert limits == [4, 2, 1, 1]
-    monkeypatch.setattr(devices, "threads_of_operation", lambda: 4)
-    assert lstm.part_sizes(64) == 1
-    monkeypatch.setattr(devices, "threads_of_operation", lambda: 2)
-    assert lstm.part_sizes(64) == [32, 32]
-    assert lstm.part_sizes(None) == 1
-    monkeypatch.setattr(devices, "threads_of_operation", lambda: 1)
-    assert lstm.part_sizes(64) == [16, 16, 16, 16]
-    assert lstm.part_sizes(33) == [16, 17]

@@ -23,7 +23,8 @@ from keras import layers
 
 from blocks.adam import Adam
 from blocks.averaging import update_average
-from blocks.classes import append_one_hot
+from blocks.classes import append_one_hot, own_class_logit
+from blocks.gradient_penalties import lazily, r1_penalty
 from blocks.image_sizes import start_size
 from common import cli, datasets, devices, flags, generated, latent_space, pictures, runs, saved_runs
 from evaluation import collapse
@@ -56,6 +57,8 @@ class Config(cli.PictureConfig):
     """Channels of the discriminator's first layer, doubled at each lower resolution; the authors' code: 64."""
     learning_rate: Annotated[float, flags.Between(1e-7, 1.0)] = 2e-3
     """Adam's step size for the generator, a quarter of it for the discriminator; the paper's is 2e-4 for both."""
+    gradient_penalty: Annotated[float, flags.Between(0.0, 1000.0)] = 0.1
+    """Weight of R1, the gradient penalty at real images (Mescheder et al. 2018); the paper has none, 0."""
     average_decay: Annotated[float, flags.Between(0.0, 0.99999)] = 0.999
     """Decay of the moving average of the generator, which is sampled; 0 samples the last weights, as the paper."""
 
@@ -118,13 +121,6 @@ def discriminator_loss(real_logits, fake_logits):
     return tf.nn.compute_average_loss(tf.nn.softplus(-real_logits) + tf.nn.softplus(fake_logits))
 
 
-def own_class_logit(logits, labels):
-    """Return each image's logit for its own class: (batch,). Without classes there is only one."""
-    if logits.shape[-1] == 1:
-        return logits[:, 0]
-    return tf.reduce_sum(logits * tf.one_hot(labels, logits.shape[-1]), axis=-1)
-
-
 def build(config: Config, channels: int, classes: int) -> dict:
     """Return what is trained and saved, by name: the networks, the averaged generator and the optimizers."""
     generator, averaged_generator = (build_generator(config, channels, classes) for _ in range(2))
@@ -156,18 +152,22 @@ def make_train_step(
         latents = devices.normal((pixels.shape[0], config.latent_dim), config.seed, step)
         latents = append_one_hot(latents, labels, classes)
 
+        def score(images):
+            return own_class_logit(discriminator(images, training=True), labels)
+
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             fake_images = generator(latents, training=True)
-            real_logits = own_class_logit(discriminator(real_images, training=True), labels)
-            fake_logits = own_class_logit(discriminator(fake_images, training=True), labels)
+            real_logits, fake_logits = score(real_images), score(fake_images)
             losses = {
                 "generator_loss": generator_loss(fake_logits),
                 "discriminator_loss": discriminator_loss(real_logits, fake_logits),
+                "gradient_penalty": lazily(lambda: r1_penalty(score, real_images), step),
             }
+            objective = losses["discriminator_loss"] + config.gradient_penalty * losses["gradient_penalty"]
 
         gradients = generator_tape.gradient(losses["generator_loss"], generator.trainable_variables)
         generator_optimizer.apply(gradients, generator.trainable_variables)
-        gradients = discriminator_tape.gradient(losses["discriminator_loss"], discriminator.trainable_variables)
+        gradients = discriminator_tape.gradient(objective, discriminator.trainable_variables)
         discriminator_optimizer.apply(gradients, discriminator.trainable_variables)
         update_average(averaged_generator.variables, generator.variables, config.average_decay, step)
         return losses

@@ -24,6 +24,16 @@ def class_scale_and_offset(x, one_hot):
     return x * (1.0 + scale) + offset
 
 
+def own_class_logit(logits, labels):
+    """Return each image's logit (batch,) for its own class, of (batch, classes); without classes there is only one.
+
+    This is `projection_logit` without the part that all classes share.
+    """
+    if logits.shape[-1] == 1:
+        return logits[:, 0]
+    return tf.reduce_sum(logits * tf.one_hot(labels, logits.shape[-1]), axis=-1)
+
+
 def projection_logit(logits, labels):
     """Return each image's logit (batch,) for its own class: its first of (batch, 1 + classes) plus that of its class.
 

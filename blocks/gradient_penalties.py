@@ -40,4 +40,6 @@ def lazily(penalty, step, every: int = 16):
     Lazy regularisation: Karras et al. 2020 (arXiv:1912.04958), section 3.1.
     penalty: a function without arguments that returns a scalar. step: the number of the step, from 0 on.
     """
+    if tf.distribute.get_replica_context().num_replicas_in_sync > 1:  # layers cannot synchronise within tf.cond
+        return tf.where(step % every == 0, every * penalty(), 0.0)
     return tf.cond(step % every == 0, lambda: every * penalty(), lambda: 0.0)

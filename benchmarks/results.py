@@ -40,8 +40,12 @@ def machine() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    count = f"{cores.count()} core{'s' if cores.count() > 1 else ''}"
-    return f"{processor or platform.processor()}, {count}; {versions}"
+    return f"{processor or platform.processor()}, {counted(cores.count(), 'core')}; {versions}"
+
+
+def counted(number: int, unit: str) -> str:
+    """Return a number with its unit, such as "1 core" or "2 cores"."""
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def write_json(name: str, result: dict) -> None:

@@ -17,6 +17,7 @@ from benchmarks import (
     compare_vae,
     gpu,
     kill,
+    onednn,
     peers,
     race,
     report,
@@ -311,3 +312,13 @@ def test_the_rate_of_a_turn_is_that_of_the_script(monkeypatch):
     flags = ("--data", "digits", "--image_size", "8", "--width", "8", "--epochs", "9", "--precision", "float32")
     monkeypatch.setattr(speed_since, "FLAGS", flags)
     assert speed_since.rate(same_weights.ROOT, "vanilla_gan", 60, {}) > 0
+
+
+def test_time_of_an_operation_and_section_of_onednn(monkeypatch):
+    monkeypatch.setattr(onednn, "CALLS", 3)
+    calls = onednn.gradients_of(onednn.convolution(2), (1, 4, 4, 1))
+    assert np.isfinite(calls()) and calls() != 0.0
+    rows = [{"operation": "dense, 3 to 4 units", "off": 2.0, "on": 1.0, "ratio": 1.9}]
+    lines = onednn.section({"as_avx2": True, "rounds": 5, "threads": 2, "rows": rows})
+    assert lines[2] == "    python -m benchmarks.onednn --as_avx2" and "on 2 cores" in lines[4]
+    assert lines[-1] == "| dense, 3 to 4 units | 2.00 | 1.00 | 1.90 |"

@@ -318,7 +318,7 @@ def encode(networks: Networks, pixels, labels, classes: int) -> np.ndarray:
 def load(config: Config, split: str = "train", channels: int = 0) -> datasets.Images:
     """Return the data; for bernoulli in black and white, unless the training step binarizes them."""
     data = datasets.load(config.data, config.image_size, split, channels or config.channels)
-    if config.likelihood != "bernoulli" or (config.binarization == "dynamic" and split == "train"):
+    if config.likelihood != "bernoulli" or (config.binarization == "dynamic" and split in ("train", "fit")):
         return data
     return dataclasses.replace(data, images=binarization.fixed(data.images, config.binarization))
 

@@ -221,10 +221,9 @@ def make_train_step(
             }
             discriminator_objective = losses["discriminator_loss"]
             if penalty_weight:
-                losses["gradient_penalty"] = discriminator_penalty(
-                    discriminator, real_images, fake_images, step, config
-                )
-                discriminator_objective += penalty_weight * losses["gradient_penalty"]
+                penalty = discriminator_penalty(discriminator, real_images, fake_images, step, config)
+                losses["gradient_penalty"] = penalty
+                discriminator_objective += penalty_weight * penalty
 
         gradients = generator_tape.gradient(losses["generator_loss"], generator.trainable_variables)
         generator_optimizer.apply(gradients, generator.trainable_variables)
@@ -279,10 +278,11 @@ def generate(config: Config) -> None:
         return sample(generator, latents, config.latents)
 
     if config.evaluate:
-        training, test = (datasets.load(config.data, config.image_size, it, run.channels) for it in ("train", "test"))
+        splits = ("train", "validation", "test")
+        training, *others = (datasets.load(config.data, config.image_size, it, run.channels) for it in splits)
         run.check_data(training)
         samples = generate_images(latent_space.draw(parzen.SAMPLES, config.latent_dim, config.seed))
-        run.write("evaluation.json", parzen.evaluate, samples, test.images, test.name, test.is_mnist)
+        run.write("evaluation.json", parzen.evaluate, samples, *others)
     generated.samples_and_walk(run, config, generate_images)
 
 

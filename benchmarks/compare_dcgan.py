@@ -14,7 +14,7 @@ import numpy as np
 
 import dcgan_mnist
 from benchmarks import peers, quality, race, results
-from common import cli, datasets, runs
+from common import cli, runs
 
 NAME = "compare_dcgan"
 MILESTONE = 409_600  # images after which the tutorial's samples first look like rough digits
@@ -90,7 +90,7 @@ def main(argv=None):
         help=f"that the tutorial's network sees (%(default)s; its 50 epochs are {FULL})",
     )
     images = parser.parse_args(argv).images
-    data, test = (datasets.load("mnist", 28, split) for split in ("train", "test"))
+    data, test = quality.load("mnist", 28, "test")
     evaluator = quality.evaluator(data, test)
     config = dcgan_mnist.Config()
     epochs = runs.epochs_of(config, data.steps(config), dcgan_mnist.DEFAULT_STEPS)

@@ -125,8 +125,7 @@ def main(argv=None):
     parser = results.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="of training for each (%(default)s)")
     seconds = 60 * parser.parse_args(argv).minutes
-    grey = (datasets.load("mnist", 28, split) for split in ("train", "test"))
-    evaluator = quality.evaluator(*grey)
+    evaluator = quality.evaluator(*quality.load("mnist", 28, "test"))
     data, test = (vae.load(OURS, split) for split in ("train", "test"))
     contenders = [build(data, test, evaluator, seconds_limit=seconds) for build in (ours, tutorial)]
     points = race.run(contenders)

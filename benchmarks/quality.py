@@ -5,6 +5,12 @@ trained once for each data set and kept in outputs/benchmarks/.
 
     python dcgan_mnist.py --sample 10000
     python -m benchmarks.quality --samples outputs/dcgan_mnist/latest/generated/samples.npz
+
+Settings are chosen without the test images, by 10,000 training images that are held out:
+
+    python dcgan_mnist.py --data mnist:fit
+    python dcgan_mnist.py --sample 10000
+    python -m benchmarks.quality --samples outputs/dcgan_mnist/latest/generated/samples.npz --split validation
 """
 
 from pathlib import Path
@@ -17,11 +23,21 @@ from common.errors import UserError
 from evaluation import frechet_distance
 
 COMPARED = 10_000  # real images of each split, at most
+SPLITS = {"test": ("train", "test"), "validation": ("fit", "validation")}  # trained on, and measured against
+IN_WORDS = {"test": "the 10,000 test images", "validation": "10,000 training images that were held out"}
 LEAST = 200  # images; fewer do not determine a covariance of 128 features
 
 
+def load(data: str, image_size: int, split: str) -> tuple[datasets.Images, datasets.Images]:
+    """Return the images to train on and those to measure against, for the "test" or for choices, "validation"."""
+    return tuple(datasets.load(data, image_size, it) for it in SPLITS[split])
+
+
 def evaluator(train: datasets.Images, test: datasets.Images) -> frechet_distance.Evaluator:
-    """Return an Evaluator that compares images with `test`, in the features of a classifier trained on `train`."""
+    """Return an Evaluator that compares images with `test`, in the features of a classifier trained on `train`.
+
+    train, test: as `load` returns them.
+    """
     path = results.FOLDER / f"classifier_{train.digest[:12]}.keras"
     classifier = frechet_distance.trained_classifier(path, train.images, train.labels, len(train.class_names))
     return frechet_distance.Evaluator(classifier, train.images[:COMPARED], test.images[:COMPARED])
@@ -57,6 +73,7 @@ def main(argv=None):
     parser = results.parser(__doc__)
     parser.add_argument("--samples", type=Path, required=True, help="a samples.npz, as --sample writes it")
     parser.add_argument("--data", help="real images: mnist, cifar10, digits or patches (mnist; cifar10 for colour)")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="held-out images (%(default)s)")
     parser.add_argument("--inception_count", type=int, default=2500, help="images for InceptionV3 (%(default)s)")
     arguments = parser.parse_args(argv)
     samples = read_samples(arguments.samples)
@@ -64,7 +81,7 @@ def main(argv=None):
         raise UserError(f"--inception_count {arguments.inception_count}: must be at least {LEAST:,}")
     images, in_color = samples["images"], samples["images"].shape[-1] == 3
     data = arguments.data or ("cifar10" if in_color else "mnist")
-    train, test = (datasets.load(data, images.shape[1], split) for split in ("train", "test"))
+    train, test = load(data, images.shape[1], arguments.split)
     if test.channels != images.shape[-1]:
         raise UserError(f"--samples {arguments.samples}: are {'colour' if in_color else 'grey'}, unlike {test.name}")
     measured = evaluator(train, test)

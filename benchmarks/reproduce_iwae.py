@@ -9,6 +9,7 @@ outputs/vae/reproduce_iwae, where vae.py can use it; delete it to start over. Wr
 outputs/benchmarks/reproduce_iwae.json.
 
     python -m benchmarks.reproduce_iwae
+    python -m benchmarks.reproduce_iwae --data mnist:fit    evaluated on held-out training images, to choose settings
     python -m benchmarks.reproduce_iwae --epochs_scale 0.001 --evaluation_samples 100    a trial of a few minutes
 """
 
@@ -227,10 +228,10 @@ def main(argv=None):
     parser = results.parser(__doc__)
     parser.add_argument("--epochs_scale", type=float, default=1.0, help="multiplies all epochs (%(default)s)")
     parser.add_argument("--evaluation_samples", type=int, default=5_000, help="importance samples (%(default)s)")
-    parser.add_argument("--data", default="mnist", help="mnist, or digits for a trial (%(default)s)")
+    parser.add_argument("--data", default="mnist", help="mnist; mnist:fit to choose settings; digits (%(default)s)")
     arguments = parser.parse_args(argv)
     is_trial = arguments.epochs_scale != 1.0 or arguments.data != "mnist"
-    name = f"{NAME}_{arguments.data}_{arguments.epochs_scale:g}" if is_trial else NAME
+    name = f"{NAME}_{arguments.data.replace(':', '_')}_{arguments.epochs_scale:g}" if is_trial else NAME
     folder, data = Path("outputs/vae") / name, datasets.load(arguments.data, vae.Config.image_size)
     steps_per_epoch, rows = data.steps(vae.Config(**SETTINGS)), []
     for stage, config, schedule_start in plan(steps_per_epoch, arguments.epochs_scale, data=arguments.data, name=name):

@@ -28,6 +28,7 @@ CIFAR10_BYTES = 170_498_071
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 FEW_PICTURES = 1_000  # fewer are memorised by a GAN's discriminator
+HELD_OUT = 10_000  # training pictures of MNIST and CIFAR-10, the last ones, on which settings are chosen
 PATCHES = {"train": 6552, "test": 856}
 SUBSTITUTES = {  # a data set's name and file; the data that replace it if it is unavailable, and their description
     "mnist": ("MNIST", "mnist.npz", "digits", "scikit-learn's digits of 8x8 pixels, enlarged and so blurred"),
@@ -69,9 +70,9 @@ class Images:
         }
 
     @property
-    def is_mnist(self) -> bool:
-        """Whether these are MNIST's images at their own size, for which figures are published."""
-        return self.name.startswith("MNIST ") and self.images.shape[1:] == (28, 28, 1)
+    def has_published_figures(self) -> bool:
+        """Whether these are MNIST's test images at their own size, for which figures are published."""
+        return self.name == "MNIST (test)" and self.images.shape[1:] == (28, 28, 1)
 
     def steps(self, config) -> int:
         """Return the number of batches in an epoch. Raises UserError if there are too few pictures for one."""
@@ -139,29 +140,48 @@ def load(data: str, image_size: int, split: str = "train", channels: int = 0, fu
     """Return the pictures that `--data` names, as squares of `image_size` pixels.
 
     data: a data set's name, a folder, or "auto": the data set `full`, or small bundled data if it is unavailable.
-    split: "train" or "test"; a folder has no test split. channels: 1 grey, 3 colour, 0 as the pictures are.
-    full: "mnist" or "cifar10".
+    With ":fit" at its end, for choosing settings, "fit" and "validation" take the places of "train" and "test".
+    split: "train" or "test", which a folder lacks; or "validation", the training pictures that are held out for choices
+    (of MNIST and CIFAR-10 the last 10,000, of others every tenth), or "fit", the other training pictures.
+    channels: 1 grey, 3 colour, 0 as the pictures are. full: "mnist" or "cifar10".
     Raises UserError if they cannot be found, downloaded or read.
     """
+    if data.endswith(":fit"):
+        data, split = data.removesuffix(":fit"), {"train": "fit", "test": "validation"}.get(split, split)
+    source = "test" if split == "test" else "train"
     known = {"mnist": _mnist, "cifar10": _cifar10, "digits": _digits, "patches": lambda it: _patches(it, image_size)}
     if data == "auto":
         try:
-            found = known[full](split)
+            found = known[full](source)
         except NotDownloaded as error:
             name, file, small, description = SUBSTITUTES[full]
             print(f"{name} is not in {_cache()}, and {error}")
             print(f"continuing with {description}; to use {name}, put {file} into {_cache()}")
-            found = known[small](split)
+            found = known[small](source)
     elif data in known:
-        found = known[data](split)
-    elif split == "test":
+        found = known[data](source)
+    elif source == "test":
         raise UserError(f"--data {data}: a folder has no test pictures; use mnist, cifar10, digits or patches")
     else:
         images, labels, class_names, files = image_files.read_folder(data, image_size, channels)
         found = Images(images, labels, class_names, str(Path(data)), files)
+    found = found if split == source else _part(found, split)
     found = dataclasses.replace(found, images=image_files.convert(found.images, image_size, channels))
     print(f"data: {found.name}, {len(found.images):,} pictures of {image_size}x{image_size}", flush=True)
     return found
+
+
+def _part(training: Images, split: str) -> Images:
+    """Return the "validation" or the "fit" split of training pictures."""
+    numbers = np.arange(len(training.images))
+    if training.name in ("MNIST (train)", "CIFAR-10 (train)"):
+        is_held_out = numbers >= len(numbers) - HELD_OUT
+    else:
+        is_held_out = numbers % 10 == 9  # the last tenth would be of a single class
+    chosen = np.flatnonzero(is_held_out == (split == "validation"))
+    name = f"{training.name.removesuffix(' (train)')} ({split})"
+    files = tuple(training.files[number] for number in chosen) if training.files else ()
+    return Images(training.images[chosen], training.labels[chosen], training.class_names, name, files)
 
 
 class NotDownloaded(UserError):

@@ -100,7 +100,7 @@ def evaluate(
         "standard_error": bounds.std() / np.sqrt(len(bounds)),
         "active_units": active_units(codes),
     }
-    is_comparable = test.is_mnist and result["binarization"] == "dynamic" and not conditional
+    is_comparable = test.has_published_figures and result["binarization"] == "dynamic" and not conditional
     print_result(result, codes.shape[-1], PUBLISHED_FIGURES if is_comparable else {})
     files.write_json(path, result)
 

@@ -11,9 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from common import cli, files
+from common.datasets import Images
 
 SAMPLES = 10_000
 SIGMAS = np.geomspace(0.05, 0.8, 57).round(3)  # standard deviations of the windows, from which one is chosen
+CHOSEN_ON = 1_000  # images, as in the authors' code
 BLOCK = 500  # images compared with all samples at once
 
 # The paper's Table 1: mean log-likelihood of MNIST's test images and its standard error, in nats.
@@ -25,25 +27,24 @@ PUBLISHED = {
 }
 
 
-def evaluate(path: Path, samples: np.ndarray, test_images: np.ndarray, test_name: str, is_mnist: bool) -> None:
+def evaluate(path: Path, samples: np.ndarray, validation: Images, test: Images) -> None:
     """Print the log-likelihood of the test images beside the paper's Table 1, and write it to `path` as JSON.
 
-    samples, test_images: uint8 (N, height, width, channels) and (M, height, width, channels). test_name: the source of
-    the test images. is_mnist: whether they are those for which figures are published.
+    samples: uint8 (N, height, width, channels). validation: training images on which the windows' width is chosen.
     """
-    result = log_likelihood(samples, test_images)
-    print_result(result, test_name, is_mnist)
+    result = {"data": test.name, **log_likelihood(samples, test.images, validation.images)}
+    print_result(result, test.has_published_figures)
     files.write_json(path, result)
 
 
-def print_result(result: dict, test_name: str, is_mnist: bool) -> None:
-    """Print the result of `log_likelihood`, and below it, for MNIST, the paper's figures."""
-    print(f"mean log-likelihood of the test images under Parzen windows around {result['samples']:,} samples, in nats:")
-    print(f"  {'this run':25} {result['log_likelihood']:.1f} ± {result['standard_error']:.1f}  ({test_name})")
-    if {SIGMAS[0], SIGMAS[-1]} & set(result["sigma"]):
+def print_result(result: dict, is_comparable: bool) -> None:
+    """Print the result of `evaluate`, and below it, if they are for the same images, the paper's figures."""
+    print(f"mean log-likelihood under Parzen windows around {result['samples']:,} samples, in nats:")
+    print(f"  {'this run':25} {result['log_likelihood']:.1f} ± {result['standard_error']:.1f}  ({result['data']})")
+    if result["sigma"] in (SIGMAS[0], SIGMAS[-1]):
         print(f"  perhaps too low: the best sigma lies at the edge of the range tried, {SIGMAS[0]} to {SIGMAS[-1]}")
-    if not is_mnist:
-        print("  (not comparable with the published figures, which are for MNIST)")
+    if not is_comparable:
+        print("  (not comparable with the published figures, which are for MNIST's test images)")
         return
     for name, figure in PUBLISHED.items():
         print(f"  {name:25} {figure}")
@@ -51,21 +52,21 @@ def print_result(result: dict, test_name: str, is_mnist: bool) -> None:
     print("(Theis et al. 2016, arXiv:1511.01844: centroids of k-means reach 313, true images 243).")
 
 
-def log_likelihood(samples: np.ndarray, test_images: np.ndarray) -> dict:
-    """Return the mean log-likelihood of test images, in nats, and its standard error; arguments as for `evaluate`.
+def log_likelihood(samples: np.ndarray, test_images: np.ndarray, validation_images: np.ndarray) -> dict:
+    """Return the mean log-likelihood of test images, in nats, and its standard error.
 
-    sigma, the width of the windows, is chosen by two-fold cross-validation: for each half of the test images, it is
-    the one under which the other half has the highest likelihood.
+    sigma, the width of the windows, is the one under which the first 1,000 validation images have the highest
+    likelihood. All images: uint8 (N, height, width, channels).
     """
-    samples, images = (pixels.reshape(len(pixels), -1) / 255.0 for pixels in (samples, test_images))
-    densities = log_densities(images, samples, SIGMAS)  # (sigmas, images)
-    is_even = np.arange(len(images)) % 2 == 0
-    chosen = [densities[:, others].mean(axis=-1).argmax() for others in (~is_even, is_even)]
-    of_images = np.where(is_even, densities[chosen[0]], densities[chosen[1]])
+    samples, images, others = (
+        pixels.reshape(len(pixels), -1) / 255.0 for pixels in (samples, test_images, validation_images[:CHOSEN_ON])
+    )
+    sigma = SIGMAS[log_densities(others, samples, SIGMAS).mean(axis=-1).argmax()]
+    (of_images,) = log_densities(images, samples, [sigma])
     return {
         "test_images": len(images),
         "samples": len(samples),
-        "sigma": [float(SIGMAS[index]) for index in chosen],
+        "sigma": float(sigma),
         "log_likelihood": float(of_images.mean()),
         "standard_error": float(of_images.std() / np.sqrt(len(images))),
     }

@@ -59,6 +59,35 @@ def test_mnist_in_the_cache_is_used(cached_mnist, capsys):
     assert datasets.load("mnist", 28, split="test").images.shape == (10000, 28, 28, 1)
 
 
+def test_the_last_10_000_training_images_of_mnist_are_held_out_for_choices(cached_mnist):
+    images = np.zeros((60000, 28, 28), np.uint8)
+    images[:, 0, 0] = np.arange(60000) // 10000
+    np.savez_compressed(cached_mnist, **mnist(x_train=images, x_test=np.full((10000, 28, 28), 9, np.uint8)))
+    for data, split, name, count, numbers in (
+        ("mnist", "fit", "MNIST (fit)", 50000, {0, 1, 2, 3, 4}),
+        ("mnist:fit", "train", "MNIST (fit)", 50000, {0, 1, 2, 3, 4}),
+        ("auto:fit", "validation", "MNIST (validation)", 10000, {5}),
+        ("mnist:fit", "test", "MNIST (validation)", 10000, {5}),
+        ("mnist", "test", "MNIST (test)", 10000, {9}),
+    ):
+        found = datasets.load(data, 28, split)
+        assert (found.name, len(found.images), len(found.labels)) == (name, count, count)
+        assert set(found.images[:, 0, 0, 0]) == numbers
+        assert found.has_published_figures == (split == "test" and data == "mnist")
+
+
+@pytest.mark.parametrize("data", ["digits", "patches", "a folder"])
+def test_every_tenth_training_picture_of_others_is_held_out(tiny_folder, data):
+    data = str(tiny_folder()) if data == "a folder" else data
+    whole, fit, validation = (datasets.load(data, 12, split) for split in ("train", "fit", "validation"))
+    assert np.array_equal(validation.images, whole.images[9::10])
+    assert set(validation.labels) == set(whole.labels)
+    assert len(fit.images) + len(validation.images) == len(whole.images) == len(fit.labels) + len(validation.labels)
+    assert fit.digest == datasets.load(f"{data}:fit", 12).digest != whole.digest
+    assert validation.files == whole.files[9::10]
+    assert datasets.load(f"{data}:fit", 12, split="test").digest == validation.digest
+
+
 class Trap:
     def __reduce__(self):
         return Path.touch, (Path("sprung"),)

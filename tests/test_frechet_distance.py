@@ -72,6 +72,12 @@ def test_distance_in_the_features_of_another_network():
     assert frechet.inception_distance(network, light, dark) == pytest.approx(expected, rel=0.02)
 
 
+def test_settings_are_chosen_by_images_that_are_held_out_of_training():
+    names = {split: [part.name for part in quality.load("digits", 28, split)] for split in quality.SPLITS}
+    assert names["test"] == ["scikit-learn's small digits (train)", "scikit-learn's small digits (test)"]
+    assert names["validation"] == ["scikit-learn's small digits (fit)", "scikit-learn's small digits (validation)"]
+
+
 def test_samples_that_cannot_be_measured(refusal_of):
     def save(images, name="images"):
         np.savez("samples.npz", **{name: images})

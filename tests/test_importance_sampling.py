@@ -69,7 +69,7 @@ def test_active_units_vary_over_images():
 )
 def test_published_figures_stand_only_beside_comparable_ones(monkeypatch, capsys, changes, is_comparable):
     changes = dict(changes)
-    monkeypatch.setattr(Images, "is_mnist", changes.pop("mnist", False))
+    monkeypatch.setattr(Images, "has_published_figures", changes.pop("mnist", False))
     setting = {"likelihood": "bernoulli", "binarization": "dynamic", "conditional": False, **changes}
     codes = np.zeros((5, 2), np.float32)
     importance_sampling.evaluate(

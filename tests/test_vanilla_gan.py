@@ -13,6 +13,7 @@ from scipy import stats
 
 import vanilla_gan
 from blocks.gradient_penalties import interpolated_penalty, r1_penalty
+from common import datasets
 from evaluation import parzen
 from vanilla_gan import Config
 
@@ -204,34 +205,34 @@ def test_parzen_windows_against_a_known_density():
 
 
 def test_sigma_is_chosen_on_other_images_than_it_is_used_for():
-    """Every second image lies far from the samples: chosen on that half itself, sigma would be large for it."""
     random = np.random.default_rng(0)
     samples = np.full((50, 4, 4, 1), 128, np.uint8)
-    images = 128 + np.rint(random.normal(0, 20, (200, 4, 4, 1)))
-    images[1::2] = 128 + np.rint(random.normal(0, 100, (100, 4, 4, 1)))
-    images = images.clip(0, 255).astype(np.uint8)
-    found = parzen.log_likelihood(samples, images)
-    offsets = images / 255.0 - 128 / 255.0
-    near, far = (np.std(offsets[start::2]) for start in (0, 1))
+    near, far = (
+        128 + np.rint(random.normal(0, deviation, (count, 4, 4, 1))) for deviation, count in ((20, 90), (30, 200))
+    )
+    near[60:] = 0  # only the first are used for the choice
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parzen, "CHOSEN_ON", 60)
+        found = parzen.log_likelihood(samples, *(it.clip(0, 255).astype(np.uint8) for it in (far, near)))
     # All samples are the same, so the best sigma is the images' own deviation from it.
-    np.testing.assert_allclose(found["sigma"], [far, near], rtol=0.05)
+    assert found["sigma"] == pytest.approx(np.std(near[:60] / 255 - 128 / 255), rel=0.05)
     assert found["test_images"] == 200
-    densities = [
-        stats.norm(0, sigma).logpdf(offsets[start::2]).sum(axis=(1, 2, 3)) for start, sigma in enumerate(found["sigma"])
-    ]
+    densities = stats.norm(128 / 255, found["sigma"]).logpdf(far.clip(0, 255) / 255).sum(axis=(1, 2, 3))
     assert found["log_likelihood"] == pytest.approx(np.mean(densities), rel=1e-6)
 
 
-@pytest.mark.parametrize("is_mnist", [True, False])
-def test_published_figures_stand_beside_those_of_mnist_only(is_mnist, tmp_path, capsys):
-    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), np.uint8)
-    parzen.evaluate(tmp_path / "evaluation.json", images, images, "noise", is_mnist)
+@pytest.mark.parametrize("is_published", [True, False])
+def test_published_figures_stand_beside_those_of_mnist_only(is_published, tmp_path, capsys, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), np.uint8)
+    images = datasets.Images(pixels, np.zeros(20, np.int32), (), "noise")
+    monkeypatch.setattr(datasets.Images, "has_published_figures", is_published)
+    parzen.evaluate(tmp_path / "evaluation.json", pixels, images, images)
     printed, result = capsys.readouterr().out, json.loads((tmp_path / "evaluation.json").read_text())
     assert f"this run                  {result['log_likelihood']:.1f} ± " in printed
     assert "under Parzen windows around 20 samples" in printed
-    assert ("225 ± 2" in printed) == is_mnist
-    assert ("not comparable with the published figures" in printed) != is_mnist
-    assert ("perhaps too low" in printed) == (result["sigma"] == [0.05, 0.05])  # each image is a sample
+    assert ("225 ± 2" in printed) == is_published
+    assert ("not comparable with the published figures" in printed) != is_published
+    assert ("perhaps too low" in printed) == (result["sigma"] == 0.05)  # each image is a sample
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +260,7 @@ def test_run_writes_its_files_and_can_be_sampled_and_evaluated(finished_run, cap
     assert (finished_run / "generated/walk.gif").exists()
     result = json.loads((finished_run / "generated/evaluation.json").read_text())
     assert (result["test_images"], result["samples"]) == (297, 300)
+    assert result["data"] == "scikit-learn's small digits (test)"
     assert "not comparable with the published figures" in capsys.readouterr().out
 
 

@@ -32,7 +32,6 @@ from common.errors import UserError
 from evaluation import surprisal
 
 TURN_SECONDS = 20.0
-NANOGPT = 1.4697  # nats, a transformer trained on a GPU: https://github.com/karpathy/nanoGPT
 REPORTED = (10, 30, 60)  # minutes
 TITLES = {"ours": "char_rnn.py", "tutorial": "TensorFlow's tutorial, a GRU", "pytorch": "PyTorch's LSTM"}
 SETTINGS = ("width", "dropout", "learning_rate")
@@ -47,8 +46,7 @@ def section(result: dict) -> list[str]:
         f"char_rnn.py against TensorFlow's tutorial and PyTorch's LSTM, {minutes} minutes each",
         f"benchmarks.compare_char_rnn --train {result['text']} {words}",
         f"Each trains in a process of its own, in turns. The loss is that on the last tenth of {result['text']}, in "
-        "nats a character, read in 32 parts, each from 256 characters before its beginning. nanoGPT publishes "
-        f"{NANOGPT} for a transformer trained on a GPU."
+        "nats a character, read in 32 parts, each from 256 characters before its beginning."
         + (" Ours is a run of the script (`--run`), whose minutes include its validations and samples." * is_run),
     )
     lines += ["", f"![validation loss over minutes]({file_name(result['minutes'])}.png)"]
@@ -139,7 +137,6 @@ def draw(name: str, points: list[dict]) -> None:
     """Draw the losses over minutes."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.axhline(NANOGPT, color="grey", linestyle="--", label="nanoGPT's transformer (on a GPU)")
     axes.set(ylabel="validation loss, nats a character", ylim=(1.35, 2.2))
     race.plot(axes, points, "validation_loss", TITLES)
     results.save_figure(name, figure)

@@ -18,6 +18,8 @@ from common.cli import progress
 
 WINDOW = 128  # characters that the network reads in one call
 CONTEXT = 256  # characters that are read before each part of a validation text, but not counted
+NANOGPT_WINDOW, NANOGPT_WINDOWS = 256, 12_800  # characters, and their number: 200 batches of 64
+READ_AT_ONCE = 320  # of these windows
 MOST_SHOWN = 100_000  # characters on an HTML page
 
 
@@ -76,6 +78,23 @@ def validation_loss(read: Callable, indices: np.ndarray) -> float:
     parts = [indices[row * length : (row + 1) * length + CONTEXT + 1] for row in range(rows)]
     losses, _ = read(np.stack(parts), "validating")
     return float(np.concatenate([losses[0], losses[1:, CONTEXT:].ravel()]).mean(dtype=np.float64))
+
+
+def window_loss(read: Callable, indices: np.ndarray, windows: int = NANOGPT_WINDOWS) -> dict[str, float]:
+    """Return the mean loss over random windows of a text (time,), in nats per character, and its standard error.
+
+    This is nanoGPT's protocol (https://github.com/karpathy/nanoGPT, `estimate_loss` of train.py with the settings of
+    config/train_shakespeare_char.py). Each window is read from a state of zeros, so that its 256 targets have 1 to 256
+    characters of past. The loss is therefore higher than `validation_loss`, where all have at least 256. The standard
+    error is that of the draw of the windows, which are the same at every call.
+    """
+    starts = np.random.default_rng(0).integers(len(indices) - NANOGPT_WINDOW, size=windows)
+    losses = []
+    for first in progress(range(0, windows, READ_AT_ONCE), "reading windows"):
+        rows = [indices[start : start + NANOGPT_WINDOW + 1] for start in starts[first : first + READ_AT_ONCE]]
+        losses.append(read(np.stack(rows))[0].mean(axis=-1, dtype=np.float64))
+    losses = np.concatenate(losses)
+    return {"window_loss": float(losses.mean()), "standard_error": float(losses.std(ddof=1) / np.sqrt(windows))}
 
 
 def save_page(path: Path, text: str, bits: np.ndarray, title: str) -> None:

@@ -1,5 +1,6 @@
 """What the benchmarks of char_rnn.py count: bars of tunes, answers to sums, and bits of sentences."""
 
+import json
 import re
 import types
 from pathlib import Path
@@ -9,7 +10,15 @@ import pytest
 import tensorflow as tf
 
 import char_rnn
-from benchmarks import abc_char_rnn, arithmetic_char_rnn, classify_char_rnn, compare_char_rnn, peers, speed_char_rnn
+from benchmarks import (
+    abc_char_rnn,
+    arithmetic_char_rnn,
+    classify_char_rnn,
+    compare_char_rnn,
+    nanogpt_char_rnn,
+    peers,
+    speed_char_rnn,
+)
 from blocks import arithmetic
 from common import devices, run_folder, saved_runs, text
 from common.errors import UserError
@@ -153,6 +162,22 @@ def test_the_curve_of_a_run_is_its_validations(tmp_path):
     result = {"minutes": 4.0, "text": "a.txt", "ours": {}}
     assert "a run of the script" in " ".join(compare_char_rnn.section({**result, "points": [found]}))
     assert "a run of the script" not in " ".join(compare_char_rnn.section({**result, "points": [point]}))
+
+
+def test_runs_are_measured_as_nanogpt_measures_itself(monkeypatch, capsys):
+    Path("a.txt").write_text("to be or not to be\n" * 200)
+    flags = ["--train", "a.txt", "--epochs", "1", "--batch_size", "4", "--window", "8", "--precision", "float32"]
+    char_rnn.main([*flags, *(word for name, value in TINY.items() for word in (f"--{name}", str(value)))])
+    monkeypatch.setattr(surprisal.window_loss, "__defaults__", (40,))
+    nanogpt_char_rnn.main(["--runs", "latest", "latest"])
+    result = json.loads(Path("outputs/benchmarks/nanogpt_char_rnn.json").read_text())
+    row = result["rows"][0]
+    assert row["window_loss"] == pytest.approx(row["validation_loss"], rel=0.1)
+    page = "\n".join(nanogpt_char_rnn.section(result))
+    assert f"Windows, mean and standard deviation of the 2 runs: {row['window_loss']:.4f} ± 0.0000." in page
+    assert "1.4697" not in page  # it is another text
+    row["digest"] = result["rows"][1]["digest"] = nanogpt_char_rnn.TINY_SHAKESPEARE
+    assert "nanoGPT publishes 1.4697" in "\n".join(nanogpt_char_rnn.section(result))
 
 
 def test_contenders_train_and_are_validated_on_the_same_text(monkeypatch):

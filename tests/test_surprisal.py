@@ -34,6 +34,21 @@ def test_validation_counts_each_character_once_and_only_with_its_context(length)
     assert last[0] >= length - 33  # fewer than one per part are left over
 
 
+def test_windows_as_nanogpt_draws_them_have_no_other_past_than_their_own():
+    def read(rows, title=""):
+        assert rows.shape[1] == 257 and (np.diff(rows) == 1).all()
+        starts.extend(rows[:, 0].tolist())
+        return 1 / np.arange(1, 257) + np.where(rows[:, :1] < 50, 0.0, 2.0), None
+
+    starts = []
+    found = surprisal.window_loss(read, np.arange(356), windows=1000)
+    assert len(starts) == 1000 and min(starts) >= 0 and max(starts) == 99  # the last window ends with the text
+    late = np.mean(np.array(starts) >= 50)
+    assert found["window_loss"] == pytest.approx(np.mean(1 / np.arange(1, 257)) + 2 * late)
+    assert found["standard_error"] == pytest.approx(2 * np.sqrt(late * (1 - late) / 999))
+    assert found == surprisal.window_loss(read, np.arange(356), windows=1000)
+
+
 def test_the_page_is_escaped_and_coloured():
     surprisal.save_page(Path("page.html"), "<b>&", np.array([0, 1, 30, 2], np.float32), 'a"<script>')
     page = Path("page.html").read_text()

@@ -326,8 +326,7 @@ def generate(config: Config) -> None:
         generated.stream_text(run, config.prime, generated.until(config.stop, pieces))
     if config.score:
         scored = text_files.read(config.score, config.encoding)
-        indices = alphabet.encode_any(scored, config.score)
-        run.write("score.html", surprisal.score, read, indices, scored, f"{config.score} under {run.folder}")
+        run.write("score.html", surprisal.score, read, alphabet, scored, config.score, f"under {run.folder}")
     run.report()
 
 
@@ -346,7 +345,7 @@ def classify(config: Config) -> None:
     """Print the mean surprisal of the file `config.classify` under the network of each text, the lowest first."""
     unknown_text = text_files.read(config.classify, config.encoding)
     alphabet, readers = train_on_each(config)
-    bits = surprisal.by_mean_surprisal(readers, alphabet.encode_any(unknown_text, config.classify))
+    bits = surprisal.by_mean_surprisal(readers, alphabet, unknown_text, config.classify)
     for path, mean in bits.items():
         print(f"{mean:8.4f} bits per character  {path}")
     print(f"{config.classify} is most like {next(iter(bits))}")

@@ -26,6 +26,7 @@ from sklearn.pipeline import make_pipeline
 import char_rnn
 from benchmarks import results
 from common import cli, devices, files, text
+from evaluation import surprisal
 
 NAME = "classify_char_rnn"
 LANGUAGES = {
@@ -80,10 +81,12 @@ def split(wheel: zipfile.ZipFile, code: str) -> tuple[list[str], list[str]]:
 
 
 def bits(read, alphabet: text.Alphabet, sentences: list[str]) -> np.ndarray:
-    """Return the surprisal in bits of each of some sentences of equal length, under a network: float32 (sentences,)."""
+    """Return the surprisal in bits of each of some sentences of equal length, under a network: float32 (sentences,).
+
+    Characters that the alphabet lacks do not count.
+    """
     rows = [alphabet.encode(alphabet.start + sentence, map_unknown=True) for sentence in sentences]
-    losses, _ = read(np.stack(rows))
-    return losses.sum(axis=1) / np.log(2)
+    return np.nansum(surprisal.surprisal(read, np.stack(rows), alphabet.unknown), axis=1)
 
 
 def most_confused(labels, found, languages: list[str]) -> str:

@@ -68,10 +68,14 @@ class Alphabet:
         """Return the indices of `start` and of the characters of `text`, int32 (1 + len(text),).
 
         Characters that the alphabet lacks are replaced with UNKNOWN; one line says how many. name: of the text.
+        Raises UserError if it lacks all of them.
         """
         if missing := self.missing(text):
             count = sum(map(text.count, missing))
-            print(f"{name}: {count:,} of {len(text):,} characters are read as unknown: {quoted(missing)}", flush=True)
+            if count == len(text):
+                raise UserError(f"{name}: the network knows none of its characters; give a text that has some of them")
+            words = "characters are unknown to the network and left out"
+            print(f"{name}: {count:,} of {len(text):,} {words}: {quoted(missing)}", flush=True)
         return self.encode(self.start + text, map_unknown=True)
 
     def decode(self, indices) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from common import files
 from common.cli import progress
+from common.text import Alphabet
 
 WINDOW = 128  # characters that the network reads in one call
 CONTEXT = 256  # characters that are read before each part of a validation text, but not counted
@@ -38,32 +39,38 @@ def read_in_windows(read_window: Callable, indices: np.ndarray, states: list, ti
     return np.concatenate(losses, axis=1), states
 
 
-def surprisal(read: Callable, indices: np.ndarray) -> np.ndarray:
+def surprisal(read: Callable, indices: np.ndarray, unknown: int) -> np.ndarray:
     """Return the surprisal of all characters but the first, in bits: float32 (rows, time - 1).
 
-    indices: (rows, time). A character of probability 1/2 has a surprisal of one bit (Shannon 1948).
+    indices: (rows, time). unknown: the index of the unknown character, whose surprisal is nan: a network that was not
+    trained on it gives it an arbitrary probability. A character of probability 1/2 has a surprisal of one bit (Shannon
+    1948).
     """
     losses, _ = read(indices, "reading")
-    return losses / math.log(2)
+    return np.where(indices[:, 1:] == unknown, np.float32(np.nan), losses / np.float32(math.log(2)))
 
 
-def score(path: Path, read: Callable, indices: np.ndarray, text: str, title: str) -> None:
+def score(path: Path, read: Callable, alphabet: Alphabet, text: str, name: str, network: str) -> None:
     """Print the mean surprisal of a text, and write that of each character to `path` as HTML.
 
-    indices: those of the text after one character, with which it may be predicted, (len(text) + 1,).
+    name, network: of the text and of what predicts it, for people to read. Raises UserError if no character is known.
     """
-    bits = surprisal(read, indices[None])[0]
-    print(f"{title}: {bits.mean():.4f} bits per character, {bits.mean() * math.log(2):.4f} nats", flush=True)
+    title, indices = f"{name} {network}", alphabet.encode_any(text, name)
+    bits = surprisal(read, indices[None], alphabet.unknown)[0]
+    mean = np.nanmean(bits, dtype=np.float64)
+    print(f"{title}: {mean:.4f} bits per character, {mean * math.log(2):.4f} nats", flush=True)
     save_page(path, text, bits, title)
 
 
-def by_mean_surprisal(readers: dict[str, Callable], indices: np.ndarray) -> dict[str, float]:
-    """Return the mean surprisal of a text (time,) under each network, in bits per character, the lowest first.
+def by_mean_surprisal(readers: dict[str, Callable], alphabet: Alphabet, text: str, name: str) -> dict[str, float]:
+    """Return the mean surprisal of a text under each network, in bits per character, the lowest first.
 
-    readers: the networks' `read`, by name. The first network is that of the most likely source of the text, if all
-    sources are equally likely beforehand.
+    readers: the networks' `read`, by name, all with this alphabet. name: of the text. The first network is that of the
+    most likely source of the text, if all sources are equally likely beforehand. Raises UserError if no character is
+    known.
     """
-    bits = {name: float(surprisal(read, indices[None]).mean()) for name, read in readers.items()}
+    indices = alphabet.encode_any(text, name)[None]
+    bits = {it: float(np.nanmean(surprisal(read, indices, alphabet.unknown))) for it, read in readers.items()}
     return dict(sorted(bits.items(), key=lambda it: it[1]))
 
 
@@ -100,10 +107,11 @@ def window_loss(read: Callable, indices: np.ndarray, windows: int = NANOGPT_WIND
 def save_page(path: Path, text: str, bits: np.ndarray, title: str) -> None:
     """Write an HTML page of a text: the more surprising a character, the redder its background.
 
-    bits: the surprisal of each character, float32 (len(text),). The page shows at most the first 100,000 characters.
+    bits: the surprisal of each character, float32 (len(text),), nan where it is not known. The page shows at most the
+    first 100,000 characters.
     """
     shown, parts = text[:MOST_SHOWN], []
-    shades = np.clip(bits[: len(shown)] * 2, 0, 20).astype(int)  # one for each half bit
+    shades = np.clip(np.nan_to_num(bits[: len(shown)]) * 2, 0, 20).astype(int)  # one for each half bit
     for shade, group in itertools.groupby(zip(shades, shown, strict=True), key=lambda it: it[0]):
         parts.append(f'<i class="s{shade}">{html.escape("".join(character for _, character in group))}</i>')
     style = "".join(f".s{shade}{{background:rgb(255,{255 - 11 * shade},{255 - 12 * shade})}}" for shade in range(21))
@@ -111,7 +119,7 @@ def save_page(path: Path, text: str, bits: np.ndarray, title: str) -> None:
     page = (
         f'<!doctype html><html><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>'
         f"pre{{white-space:pre-wrap;font-size:15px}}i{{font-style:normal}}{style}</style></head><body>"
-        f"<p>{html.escape(title)}: {bits.mean():.3f} bits per character; {length}. "
+        f"<p>{html.escape(title)}: {np.nanmean(bits):.3f} bits per character; {length}. "
         f'From <i class="s0">expected</i> to <i class="s20">10 bits or more</i>.</p>'
         f"<pre>{''.join(parts)}</pre></body></html>\n"
     )

@@ -303,7 +303,10 @@ def test_scoring(trained, capsys):
     assert "unknown" not in printed
     Path("foreign.txt").write_text("der Spaß ß\n")
     char_rnn.main(["--score", "foreign.txt"])
-    assert "foreign.txt: 4 of 11 characters are read as unknown: 'S', 'p', 'ß'\n" in capsys.readouterr().out
+    assert (
+        "foreign.txt: 4 of 11 characters are unknown to the network and left out: 'S', 'p', 'ß'\n"
+        in capsys.readouterr().out
+    )
 
 
 # Runs
@@ -511,7 +514,9 @@ def test_classifying(capsys, refusal_of):
     Path("unknown.txt").write_text("xyxzzy zyz xzaé")  # é is in neither
     flags = [*TINY_FLAGS, "--train", "left.txt", "right.txt", "--classify", "unknown.txt", "--name", "letters"]
     char_rnn.main(flags)
-    assert "unknown.txt is most like right.txt" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "unknown.txt is most like right.txt" in printed
+    assert "unknown.txt: 1 of 15 characters are unknown to the network and left out: 'é'" in printed
     Path("unknown.txt").write_text("abba cab cabba")
     char_rnn.main(flags)
     printed = capsys.readouterr().out

@@ -6,20 +6,48 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.errors import UserError
+from common.text import UNKNOWN, Alphabet
 from evaluation import surprisal
+
+ALPHABET = Alphabet("a" + UNKNOWN)
 
 
 def test_surprisal_is_in_bits_and_the_least_surprised_network_comes_first():
     def predicts_with(probability):
         return lambda indices, title="": (np.full((len(indices), indices.shape[1] - 1), -math.log(probability)), [])
 
-    indices = np.zeros((2, 5), np.int32)
-    np.testing.assert_allclose(surprisal.surprisal(predicts_with(0.25), indices), np.full((2, 4), 2.0))
+    indices = np.array([[0, 0, 0, 0, 0], [0, 0, 0, 1, 0]], np.int32)
+    expected = [[2.0, 2.0, 2.0, 2.0], [2.0, 2.0, np.nan, 2.0]]
+    np.testing.assert_allclose(surprisal.surprisal(predicts_with(0.25), indices, unknown=1), expected)
     readers = {"poor": predicts_with(0.125), "good": predicts_with(0.5)}
-    assert list(surprisal.by_mean_surprisal(readers, indices[0]).items()) == [
+    assert list(surprisal.by_mean_surprisal(readers, ALPHABET, "aaaa", "text").items()) == [
         ("good", pytest.approx(1.0)),
         ("poor", pytest.approx(3.0)),
     ]
+
+
+def test_unknown_characters_do_not_decide(capsys):
+    """No network was trained on them, so that their surprisal is arbitrary."""
+
+    def reads(bits_of_known, bits_of_unknown):
+        def read(indices, title=""):
+            bits = np.where(indices[:, 1:] == ALPHABET.unknown, bits_of_unknown, bits_of_known)
+            return (bits * math.log(2)).astype(np.float32), []
+
+        return read
+
+    text = "a" * 20 + "éé"
+    readers = {"right": reads(1.0, 31.8), "wrong": reads(1.2, 28.9)}  # with them: 3.80 and 3.72
+    found = surprisal.by_mean_surprisal(readers, ALPHABET, text, "x.txt")
+    assert list(found.items()) == [("right", pytest.approx(1.0)), ("wrong", pytest.approx(1.2))]
+    assert "x.txt: 2 of 22 characters are unknown to the network and left out: 'é'\n" in capsys.readouterr().out
+    surprisal.score(Path("score.html"), readers["right"], ALPHABET, text, "x.txt", "under a run")
+    assert "x.txt under a run: 1.0000 bits per character, 0.6931 nats" in capsys.readouterr().out
+    page = Path("score.html").read_text()
+    assert "1.000 bits per character" in page and '<i class="s0">éé</i>' in page
+    with pytest.raises(UserError, match=r"y\.txt: the network knows none of its characters"):
+        surprisal.by_mean_surprisal(readers, ALPHABET, "éö", "y.txt")
 
 
 @pytest.mark.parametrize("length", [50, 3999, 4000, 20_011, 111_540])

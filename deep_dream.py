@@ -29,6 +29,7 @@ from blocks import tiles
 from blocks.color_transfer import match_colors
 from blocks.feature_extraction import FeatureExtractor, layer_shapes, mismatch_as_user_error
 from blocks.guides import agreement, guide_features
+from blocks.local_mean import local_mean
 from common import cli, devices, flags, layer_flags, photographs, pictures, run_folder, saved_runs, trained_networks
 from common.errors import UserError
 
@@ -117,13 +118,12 @@ def objective(activations: list, weights: list[float], channels: list[int], guid
 
 
 def make_gradient_ascent_step(features: Callable, weights: dict, channels: list, guides: list, config: Config):
-    """Return the step, which changes a picture in place and returns the objective before the change.
+    """Return the step, which returns a changed picture and the objective before the change, both on the device.
 
     Its arguments: the picture, float32 (height, width, 3) in [-1, 1]; the shift of the tiles in which it is processed.
     features: computes the activations of the layers in `weights`. Raises UserError if no gradient reaches the picture.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, 3))], autograph=False)
     def ascent_direction(tile):
         with tf.GradientTape(watch_accessed_variables=False) as tape:  # the weights stay as they are
             tape.watch(tile)
@@ -132,23 +132,19 @@ def make_gradient_ascent_step(features: Callable, weights: dict, channels: list,
         gradient = tape.gradient(value, tile)
         if gradient is None:
             raise UserError(f"--layers {', '.join(weights)}: no gradient reaches the picture from there")
-        direction = normalize_locally(favor_coarse(mute_colors(gradient), config.smoothing))
-        return direction, value
+        return normalize_locally(favor_coarse(mute_colors(gradient), config.smoothing)), value
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 3)), tf.TensorSpec((2,), tf.int32)], autograph=False)
+    def take_step(image, shift):
+        ascent, mean_value = tiles.process(image, shift, ascent_direction)
+        return tf.clip_by_value(image + config.step_size * ascent, -1.0, 1.0), mean_value
 
     with cli.phase("compiling the gradient"):
-        ascent_direction.get_concrete_function()  # raises the error above now, not in the first step
+        take_step.get_concrete_function()  # raises the error above now, not in the first step
 
     def gradient_ascent_step(image, shift):
-        ascent, values = np.zeros_like(image), []
-        for tile in tiles.cover(*image.shape[:2], shift):
-            with mismatch_as_user_error(len(tile.rows), len(tile.columns), "another --max_size or --layers may fit"):
-                direction, value = ascent_direction(tile.cut(image))
-            tile.add(direction.numpy(), ascent)
-            values.append(float(value))
-        ascent *= config.step_size
-        image += ascent
-        np.clip(image, -1.0, 1.0, out=image)
-        return float(np.mean(values))  # over the tiles
+        with mismatch_as_user_error(*image.shape[:2], "another --max_size or --layers may fit"):
+            return take_step(image, shift)
 
     return gradient_ascent_step
 
@@ -183,11 +179,9 @@ def normalize_locally(gradient):
 
     Returns a root mean square of about 1; less where the gradient is below 3 % of its average, 0 where there is none.
     """
-    height, width = tf.shape(gradient)[0], tf.shape(gradient)[1]
-    cells = tf.maximum(tf.stack([height, width]) // NEIGHBORHOOD, 1)
-    energy = tf.reduce_mean(gradient**2, axis=-1, keepdims=True)[None]
-    smooth = tf.image.resize(tf.image.resize(energy, cells, "area"), (height, width), "bilinear")[0]
-    return tf.math.divide_no_nan(gradient, tf.sqrt(smooth + 1e-3 * tf.reduce_mean(energy)))
+    energy = tf.reduce_mean(gradient**2, axis=-1)
+    floor = 1e-3 * tf.reduce_mean(energy)
+    return tf.math.divide_no_nan(gradient, tf.sqrt(local_mean(energy, NEIGHBORHOOD) + floor)[..., None])
 
 
 def octave_sizes(height: int, width: int, config: Config, accepts: Callable[[int, int], bool]) -> list[tuple[int, int]]:
@@ -207,36 +201,35 @@ def octave_sizes(height: int, width: int, config: Config, accepts: Callable[[int
     return kept
 
 
-def dream(image, gradient_ascent_step: Callable, sizes: list, steps: int, seed: list) -> Iterator[np.ndarray]:
+def dream(image, gradient_ascent_step: Callable, sizes: list, steps: int, seed: list) -> Iterator[tf.Tensor]:
     """Yield the picture, float32 (height, width, 3) in [-1, 1], after each step, from the smallest octave to the last.
 
-    Each octave starts from the resized picture plus the enlarged change so far: the photograph keeps its detail. All
-    steps of an octave yield one array. seed: of the random shifts, which hide the grids of the network and the tiles.
+    Each octave starts from the resized picture plus the enlarged change so far: the photograph keeps its detail.
+    The pictures stay on the device. seed: of the random shifts, which hide the grids of the network and the tiles.
     """
     change = None
     for octave, (height, width) in enumerate(sizes):
         base = image  # not a copy: a large photograph takes 12 bytes a pixel
         if (height, width) != image.shape[:2]:
             base = np.clip(photographs.resize(image, height, width), -1.0, 1.0)  # the filter overshoots
-        dreamt = base.copy()
-        if change is not None:
-            dreamt += photographs.resize(change, height, width)
+        start = base if change is None else base + photographs.resize(change, height, width)
+        dreamt = tf.constant(start)
         objectives = []
         title = f"octave {octave + 1} of {len(sizes)}, {width}x{height}"
         for step in cli.progress(range(steps), title):
-            shift = np.random.default_rng([*seed, octave, step]).integers(0, tiles.SHIFT + 1, 2)
-            objectives.append(gradient_ascent_step(dreamt, shift))
+            shift = np.random.default_rng([*seed, octave, step]).integers(0, tiles.SHIFT + 1, 2, np.int32)
+            dreamt, value = gradient_ascent_step(dreamt, shift)
+            objectives.append(value)
             yield dreamt
-        if octave + 1 < len(sizes):
-            change = dreamt - base
+        change = dreamt.numpy() - base
         print(f"{title}: objective from {objectives[0]:.3f} to {objectives[-1]:.3f}", flush=True)
-    if np.array_equal(dreamt, base):  # only at the end: a small octave may lack what the layers detect
+    if not change.any():  # only at the end: a small octave may lack what the layers detect
         raise UserError("these layers have no gradient on this picture: they are constant there")
 
 
 def finished_dream(*arguments) -> np.ndarray:
     """Return the last picture of `dream`."""
-    return collections.deque(dream(*arguments), maxlen=1).pop()  # holds one picture at a time
+    return collections.deque(dream(*arguments), maxlen=1).pop().numpy()  # holds one picture at a time
 
 
 def dream_picture(photograph, image, gradient_ascent_step: Callable, sizes: list, config: Config, folder: Path) -> None:
@@ -245,7 +238,8 @@ def dream_picture(photograph, image, gradient_ascent_step: Callable, sizes: list
     every = -(-len(sizes) * config.steps // ASCENT_FRAMES)
     for number, dreamt in enumerate(dream(image, gradient_ascent_step, sizes, config.steps, [config.seed])):
         if number % every == 0:
-            frames.append(photographs.gif_frame(dreamt, *image.shape[:2]))
+            frames.append(photographs.gif_frame(dreamt.numpy(), *image.shape[:2]))
+    dreamt = dreamt.numpy()
     frames.append(photographs.gif_frame(dreamt, *image.shape[:2]))
     dreamt = photographs.at_full_size(photograph, image, dreamt)
     photographs.save_before_after(folder / "before_after.png", photograph, dreamt)

@@ -1,65 +1,75 @@
 """A picture of any size, processed in overlapping tiles whose weights sum to one: no seams, bounded memory."""
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
+import tensorflow as tf
 
 LONGEST = 640  # pixels: the longer side of a tile, at most
 OVERLAP = 64  # pixels over which a tile fades into the next
 SHIFT = 16  # pixels by which the tiles may be shifted; beyond the picture's edge they see its mirror image
 
 
-@dataclasses.dataclass(frozen=True)
-class Tile:
-    """One tile of a picture.
+def process(image, shift, function: Callable) -> tuple:
+    """Apply a function to the tiles of an image, float32 (height, width, channels), and join the results.
 
-    rows, columns: the indices of the picture's rows and columns in the tile, mirrored beyond its edges.
-    row_weights, column_weights: their weights, 0 for mirrored ones; a pixel's weight is the product of both.
+    It takes one tile after the other, and all of it stays on the image's device. Besides the image and the result it
+    needs the memory of one more image.
+    shift: int32 (2,): by how many pixels, 0 to SHIFT, the first tile starts above the image and to the left of it.
+    function: maps a tile (rows, columns, channels) to a tensor of this shape and a scalar.
+    Returns the joined tensors (height, width, channels) and the mean of the scalars.
+    """
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    rows, columns = _tiles_along(height, shift[0]), _tiles_along(width, shift[1])
+    count = rows.count * columns.count
+
+    def add_tile(index, joined, sum_of_scalars):
+        row, column = index // columns.count, index % columns.count
+        (top, bottom), (left, right) = rows.span(row), columns.span(column)
+        tile = tf.gather(tf.gather(image, rows.positions[top:bottom]), columns.positions[left:right], axis=1)
+        result, scalar = function(tile)
+        weights = rows.weights(row)[:, None, None] * columns.weights(column)[:, None]
+        joined = tf.raw_ops.TensorStridedSliceUpdate(  # in place
+            input=joined,
+            begin=[top, left],
+            end=[bottom, right],
+            strides=[1, 1],
+            value=joined[top:bottom, left:right] + result * weights,
+        )
+        return index + 1, joined, sum_of_scalars + scalar
+
+    start = 0, tf.zeros((tf.size(rows.positions), tf.size(columns.positions), image.shape[-1])), 0.0
+    _, joined, sum_of_scalars = tf.while_loop(lambda index, *_: index < count, add_tile, start, parallel_iterations=1)
+    inner = joined[shift[0] : shift[0] + height, shift[1] : shift[1] + width]
+    return inner, sum_of_scalars / tf.cast(count, tf.float32)
+
+
+class _Tiles(NamedTuple):
+    """The tiles along one axis: their number, and their size in pixels, which is the same for all.
+
+    positions: the rows or columns of the image that they cover together, mirrored beyond its edges.
     """
 
-    rows: np.ndarray
-    columns: np.ndarray
-    row_weights: np.ndarray
-    column_weights: np.ndarray
+    count: tf.Tensor
+    size: tf.Tensor
+    positions: tf.Tensor
 
-    def cut(self, image: np.ndarray) -> np.ndarray:
-        """Return the tile's part of an image (height, width, channels)."""
-        return image[self.rows[:, None], self.columns]
+    def span(self, number):
+        """Return where the positions of a tile begin and end."""
+        begin = number * (self.size - OVERLAP)
+        return begin, begin + self.size
 
-    def add(self, values: np.ndarray, total: np.ndarray) -> None:
-        """Add the tile's values (rows, columns, channels), times their weights, to its part of `total`, in place."""
-        rows, columns = np.flatnonzero(self.row_weights), np.flatnonzero(self.column_weights)
-        inner = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        top, left = self.rows[rows[0]], self.columns[columns[0]]
-        weights = self.row_weights[inner[0], None, None] * self.column_weights[inner[1], None]
-        total[top : top + len(rows), left : left + len(columns)] += values[inner] * weights
-
-
-def cover(height: int, width: int, shift: tuple[int, int]) -> Iterator[Tile]:
-    """Yield tiles of equal size that cover a picture; the weights of each pixel sum to 1.
-
-    shift: by how many pixels, 0 to SHIFT, the first tile starts above the picture and to the left of it.
-    """
-    column_spans = list(_spans(width, shift[1]))
-    for rows, row_weights in _spans(height, shift[0]):
-        for columns, column_weights in column_spans:
-            yield Tile(rows, columns, row_weights, column_weights)
+    def weights(self, number):
+        """Return the weights of a tile's positions (size,), which fall towards the tiles beside it."""
+        distances = tf.range(tf.cast(self.size, tf.float32)) + 0.5  # from the beginning of the tile
+        rise = tf.minimum(distances / OVERLAP, 1.0)
+        one = tf.ones_like(rise)
+        return tf.where(number > 0, rise, one) * tf.where(number < self.count - 1, rise[::-1], one)
 
 
-def _spans(length: int, shift: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the positions and the weights of the tiles along one axis."""
+def _tiles_along(length, shift) -> _Tiles:
     total = length + SHIFT  # tiles have the same size for every shift
-    count = max(1, -(-(total - OVERLAP) // (LONGEST - OVERLAP)))  # as few as possible; -(-a // b) rounds up
+    count = tf.maximum(-(-(total - OVERLAP) // (LONGEST - OVERLAP)), 1)  # as few as possible; -(-a // b) rounds up
     size = -(-(total + (count - 1) * OVERLAP) // count)
-    rise = (np.arange(OVERLAP, dtype=np.float32) + 0.5) / OVERLAP
-    for number in range(count):
-        positions = np.arange(size) + number * (size - OVERLAP) - shift
-        weights = np.ones(size, np.float32)
-        if number > 0:
-            weights[:OVERLAP] = rise
-        if number < count - 1:
-            weights[-OVERLAP:] = rise[::-1]
-        weights[(positions < 0) | (positions >= length)] = 0.0
-        mirrored = positions % (2 * length)
-        yield np.minimum(mirrored, 2 * length - 1 - mirrored), weights
+    mirrored = (tf.range(count * (size - OVERLAP) + OVERLAP) - shift) % (2 * length)
+    return _Tiles(count, size, tf.minimum(mirrored, 2 * length - 1 - mirrored))

@@ -113,22 +113,22 @@ def build_network(config: Config, characters: int, lstm_layer=lstm.LSTM) -> kera
     if config.tied and config.embedding != config.width:
         raise UserError(f"--tied: needs --embedding {config.embedding} to equal --width {config.width}")
     layer_class = lstm_layer if config.cell == "lstm" else layers.GRU
-    indices = keras.Input((None,), dtype="int32")
+    use_cudnn = "auto" if config.jit == "off" else False  # XLA does not compile cuDNN's kernels
+    indices = keras.Input((None,), dtype="int64")  # int32 would leave a GPU's memory again and again
     states_before = [keras.Input((config.width,)) for _ in range(state_count(config))]
     states_after, per_layer = [], state_count(config) // config.layers
     embedding = layers.ReversibleEmbedding(characters, config.embedding, reverse_dtype="float32", name="embedding")
     x = embedding(indices)  # (batch, time, embedding)
     for layer in range(config.layers):
-        recurrent = layer_class(config.width, return_sequences=True, return_state=True, name=f"recurrent_{layer}")
-        own_states = states_before[layer * per_layer : (layer + 1) * per_layer]
-        x, *own_states = recurrent(x, initial_state=own_states)  # (batch, time, width)
+        options = {"return_sequences": True, "return_state": True, "use_cudnn": use_cudnn}
+        recurrent = layer_class(config.width, name=f"recurrent_{layer}", **options)
+        x, *own_states = recurrent(x, initial_state=states_before[layer * per_layer : (layer + 1) * per_layer])
         states_after += own_states
         # Drop the same units at all steps of the window (Gal and Ghahramani 2016, arXiv:1512.05287, section 4, who also
         # drop units within the recurrent layer).
-        x = layers.Dropout(config.dropout, noise_shape=(None, 1, config.width))(x)
+        x = layers.Dropout(config.dropout, noise_shape=(None, 1, config.width))(x)  # (batch, time, width)
     # Tied: multiply by the transposed weights of the embedding (Press and Wolf 2017, arXiv:1608.05859).
-    output = layers.Dense(characters, dtype="float32", name="logits")
-    logits = embedding(x, reverse=True) if config.tied else output(x)
+    logits = embedding(x, reverse=True) if config.tied else layers.Dense(characters, dtype="float32", name="logits")(x)
     return keras.Model([indices, *states_before], [logits, *states_after], name="network")
 
 
@@ -211,9 +211,9 @@ def make_reader(network, config: Config):
 def make_writer(network, config: Config, alphabet: text.Alphabet):
     """Return `write(last, states, position)`, which continues texts: let the network read, draw a character, repeat.
 
-    last: the last character of each text, int32 (rows,), which the network has not read yet. states: those before it,
+    last: the last character of each text, int64 (rows,), which the network has not read yet. states: those before it,
     from `read` or the previous call. position: the number of characters written so far, which seeds the draws.
-    `write` returns the new characters, int32 (rows, 25), and the states before the last of them.
+    `write` returns the new characters, int64 (rows, 25), and the states before the last of them.
     """
     never_written = tf.one_hot(alphabet.unknown, len(alphabet), np.inf, 0.0)  # lowers that logit to -inf
 
@@ -225,7 +225,7 @@ def make_writer(network, config: Config, alphabet: text.Alphabet):
             last = decoding.choose(logits - never_written, config.temperature, config.top_k, config.top_p, seed)
             return index + 1, last, states, written.write(index, last)
 
-        start = (0, last, states, tf.TensorArray(tf.int32, WRITTEN_PER_CALL))
+        start = (0, last, states, tf.TensorArray(tf.int64, WRITTEN_PER_CALL))
         _, _, states, written = tf.while_loop(lambda index, *_: index < WRITTEN_PER_CALL, write_one, start)
         return tf.transpose(written.stack()), states
 
@@ -249,7 +249,7 @@ def one_step(network, config: Config, indices, states):
 def sample(read, write, alphabet: text.Alphabet, prime: np.ndarray, length: int) -> Iterator[str]:
     """Yield the `length` characters that continue `prime`, 25 at a time; prime: int32 (characters,), not empty."""
     _, states = read(prime[None])
-    last = tf.constant(prime[-1:])
+    last = tf.constant(prime[-1:], tf.int64)
     for position in range(0, length, WRITTEN_PER_CALL):
         indices, states = write(last, states, tf.constant(position))
         last = indices[:, -1]

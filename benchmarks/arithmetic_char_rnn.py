@@ -42,7 +42,7 @@ def exact_answers(network, config: char_rnn.Config, sums: arithmetic.Sums) -> tu
         alike = list(alike)
         numbers = np.stack([sums.alphabet.encode("\n" + sums.question(pair)) for pair in alike])
         _, states = read(numbers)
-        written, _ = write(tf.constant(numbers[:, -1]), states, tf.constant(0))
+        written, _ = write(tf.constant(numbers[:, -1], tf.int64), states, tf.constant(0))
         for pair, row in zip(alike, written.numpy(), strict=True):
             answer = sums.alphabet.decode(row).partition("\n")[0]
             if answer != sums.answer(pair):

@@ -4,14 +4,14 @@ import tensorflow as tf
 
 
 def choose(logits, temperature, top_k, top_p, seed):
-    """Draw a character's index for each row of logits (batch, characters): int32 (batch,).
+    """Draw a character's index for each row of logits (batch, characters): int64 (batch,).
 
     temperature: divides the logits; below 1 likely characters become even more likely, and 0 always takes the most
     likely one. top_k, top_p: as for `truncate`. seed: int32 (2,); the same seed and logits give the same result.
     """
-    most_likely = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    most_likely = tf.argmax(logits, axis=-1)
     logits = truncate(logits / tf.maximum(temperature, 1e-6), top_k, top_p)
-    drawn = tf.random.stateless_categorical(logits, 1, seed, tf.int32)[:, 0]
+    drawn = tf.random.stateless_categorical(logits, 1, seed)[:, 0]
     return tf.where(temperature > 0, drawn, most_likely)
 
 
@@ -24,7 +24,7 @@ def truncate(logits, top_k, top_p):
     """
     characters = logits.shape[-1]
     ranked = tf.sort(logits, direction="DESCENDING", axis=-1)
-    most = tf.where(top_k > 0, tf.minimum(top_k, characters), characters)
+    most = top_k or characters
     probability_before = tf.cumsum(tf.nn.softmax(ranked), axis=-1, exclusive=True)  # that of all likelier characters
     is_kept = (probability_before < top_p) & (tf.range(characters) < most)
     smallest = tf.reduce_min(tf.where(is_kept, ranked, float("inf")), axis=-1, keepdims=True)

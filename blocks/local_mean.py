@@ -21,7 +21,7 @@ def area_matrix(length, cells):
     picture with one such matrix from the left and one from the right equals `tf.image.resize(…, "area")`, for which
     TensorFlow has no GPU kernel.
     """
-    length, cells = tf.cast(length, tf.float32), tf.cast(cells, tf.float32)
-    edges = tf.range(cells + 1.0) * (length / cells)
-    before_edge = tf.clip_by_value(edges[:, None] - tf.range(length), 0.0, 1.0)  # the part of each value
-    return (before_edge[1:] - before_edge[:-1]) * (cells / length)
+    size = tf.cast(length / cells, tf.float32)
+    edges = tf.cast(tf.range(cells + 1), tf.float32)[:, None] * size
+    before_edge = tf.clip_by_value(edges - tf.cast(tf.range(length), tf.float32), 0.0, 1.0)  # the part of each value
+    return (before_edge[1:] - before_edge[:-1]) / size

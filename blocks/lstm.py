@@ -1,7 +1,7 @@
 """Keras's LSTM layer with a training step that is faster on CPUs; docs/lstm.md explains how.
 
 Same arguments, same weights and, to rounding, same outputs and gradients as Keras's layer: weights saved from one can
-be loaded into the other. On a GPU, Keras's own implementation runs, with cuDNN.
+be loaded into the other. On a GPU, Keras's own implementation runs, with cuDNN, unless `use_cudnn` is False.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,8 @@ class LSTM(keras.layers.LSTM):
         """
         is_plain = mask is None and not (self.dropout or self.recurrent_dropout or self.go_backwards or self.unroll)
         names = self.activation.__name__, self.recurrent_activation.__name__, self.use_bias
-        if not is_plain or names != ("tanh", "sigmoid", True) or tf.config.list_physical_devices("GPU"):
+        takes_cudnn = self.use_cudnn and tf.config.list_physical_devices("GPU")
+        if not is_plain or names != ("tanh", "sigmoid", True) or takes_cudnn:
             return super().inner_loop(sequences, initial_state, mask, training)
         weights = self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias
         arguments = [tf.cast(tf.convert_to_tensor(it), tf.float32) for it in (sequences, *initial_state, *weights)]

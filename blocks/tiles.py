@@ -61,7 +61,7 @@ class _Tiles(NamedTuple):
 
     def weights(self, number):
         """Return the weights of a tile's positions (size,), which fall towards the tiles beside it."""
-        distances = tf.range(tf.cast(self.size, tf.float32)) + 0.5  # from the beginning of the tile
+        distances = tf.cast(tf.range(self.size), tf.float32) + 0.5  # from the beginning of the tile
         rise = tf.minimum(distances / OVERLAP, 1.0)
         one = tf.ones_like(rise)
         return tf.where(number > 0, rise, one) * tf.where(number < self.count - 1, rise[::-1], one)

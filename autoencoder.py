@@ -329,13 +329,12 @@ def evaluate(config: Config, encoder, decoder, run: saved_runs.SavedRun, trainin
     """Measure on the test images what the codes are good for; print the figures and write evaluation.json."""
     test, train = (datasets.load(config.data, config.image_size, split, run.channels) for split in ("test", "train"))
     run.check_data(train)
-    is_binary = config.code == "binary"
-    if is_binary:  # packed bits to -1 and 1
+    if config.code == "binary":  # packed bits to -1 and 1
         training_codes = 2.0 * np.unpackbits(training_codes, axis=-1, count=config.code_size) - 1.0
     encode = functools.partial(devices.predict, encoder)
     decode_codes = functools.partial(decode, decoder, config=config)
     corrupt = functools.partial(add_noise, config=config, step=0) if config.kind == "denoising" else None
-    measure = functools.partial(evaluate_codes, is_binary=is_binary, seed=config.seed)
+    measure = functools.partial(evaluate_codes, is_binary=config.code == "binary", seed=config.seed)
     run.write("evaluation.json", measure, train, test, training_codes, encode, decode_codes, corrupt)
 
 

@@ -34,6 +34,7 @@ from blocks.adam import Adam
 from blocks.contrastive import nt_xent
 from blocks.distortion import random_affine
 from blocks.mixture import draw_from_mixture, fit_mixture
+from blocks.schedules import cosine_by_progress
 from blocks.straight_through import straight_through_sign
 from common import cli, datasets, devices, files, flags, generated, image_files, pictures, runs, saved_runs
 from common.cores import side_by_side
@@ -80,7 +81,7 @@ class Config(cli.PictureConfig):
     batch_size: flags.Positive = 128
     """Images per step."""
     learning_rate: Annotated[float, flags.Between(1e-7, 1.0)] = 2e-3
-    """Adam's initial step size; it falls along a cosine to a hundredth of that at step 8,000."""
+    """Adam's initial step size, which falls along a cosine to 0 at the end of the training."""
     reconstruct: Annotated[tuple[str, ...], flags.UsesRun()] = ()
     """Picture files: encode and decode them with a trained run, and mark those with unusually large errors."""
     as_they_are: Annotated[bool, flags.Changeable, flags.Needs("reconstruct")] = False
@@ -171,8 +172,7 @@ def contrastive_loss(codes, distorted_codes):
 def build(config: Config, channels: int) -> dict:
     """Return what is trained and saved, by name: the networks and the optimizer."""
     encoder, decoder = build_encoder(config, channels), build_decoder(config, channels)
-    learning_rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, DEFAULT_STEPS, alpha=0.01)
-    optimizer = Adam(learning_rate)
+    optimizer = Adam(config.learning_rate)
     optimizer.build(encoder.trainable_variables + decoder.trainable_variables)
     return {"encoder": encoder, "decoder": decoder, "optimizer": optimizer}
 
@@ -180,13 +180,13 @@ def build(config: Config, channels: int) -> dict:
 def make_train_step(encoder, decoder, optimizer, config: Config):
     """Return the training step: it updates both networks once and returns the losses.
 
-    Its arguments: pixels, uint8 (batch, image_size, image_size, channels); the step's number.
+    Its arguments: pixels, uint8 (batch, image_size, image_size, channels); the step's number; the progress, 0 to 1.
     """
     variables = encoder.trainable_variables + decoder.trainable_variables
     standardize = encoder.layers[-1]  # needs the whole batch; the other layers compute parts of it side by side
     unstandardized = keras.Model(encoder.inputs, standardize.input)
 
-    def train_step(pixels, step):
+    def train_step(pixels, step, progress):
         images = pictures.to_unit(pixels)
         inputs = encoder_input(images, config, step)
         if config.contrast:
@@ -204,6 +204,7 @@ def make_train_step(encoder, decoder, optimizer, config: Config):
                 losses["contrastive_loss"] = contrastive_loss(codes, distorted_codes)
                 loss += config.contrast * losses["contrastive_loss"]
 
+        optimizer.learning_rate.assign(cosine_by_progress(config.learning_rate, step, 1, progress))
         optimizer.apply(tape.gradient(loss, variables), variables)
         return losses
 
@@ -238,7 +239,7 @@ def train(config: Config) -> dict[str, float]:
             for pixels, _, step in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
-                run.log(train_step(pixels, step))
+                run.log(train_step(pixels, step, run.progress))
         run.finish(grid(), encoder=encoder, decoder=decoder)
         write_codes(run.folder / "codes.npz", encoder, decoder, data, config)
     return run.metrics

@@ -33,7 +33,7 @@ from blocks.classes import append_one_hot
 from blocks.flows import affine_coupling_flow
 from blocks.likelihoods import discretized_logistic
 from blocks.residual import residual_block
-from blocks.schedules import cosine_with_warmup, linear_warmup
+from blocks.schedules import cosine_by_progress, linear_warmup
 from common import cli, datasets, devices, flags, generated, image_files, latent_space, pictures, runs, saved_runs
 from common.cores import side_by_side
 from common.errors import UserError
@@ -82,9 +82,7 @@ class Config(cli.PictureConfig):
     batch_size: flags.Positive = 128
     """Images per step; the paper's 100."""
     learning_rate: Annotated[float, flags.Between(1e-7, 1.0), flags.TrainingOnly] = 2e-3
-    """Adam's largest step size, reached after 500 steps; the paper has Adagrad."""
-    decay_steps: Annotated[flags.Positive, flags.TrainingOnly] = 40_000
-    """Steps over which Adam's step size, once risen, falls along a cosine to a hundredth."""
+    """Adam's largest step size: rises over 500 steps, falls along a cosine to 0 at the end; the paper has Adagrad."""
     average_decay: Annotated[float, flags.Between(0.0, 0.99999)] = 0.999
     """Decay of the moving average of the weights, which is sampled and evaluated; 0 uses the last, as the paper."""
     between: Annotated[tuple[str, ...], flags.Exactly(2), flags.UsesRun()] = ()
@@ -250,21 +248,22 @@ def build(config: Config, channels: int, classes: int) -> dict:
     networks, averaged_networks = (build_networks(config, channels, classes) for _ in range(2))
     for average, variable in zip(averaged_networks.variables, networks.variables, strict=True):
         average.assign(variable)
-    optimizer = Adam(cosine_with_warmup(config.learning_rate, RATE_WARMUP, config.decay_steps))
+    optimizer = Adam(config.learning_rate)
     optimizer.build(networks.trainable_variables)
     return {"networks": networks, "averaged_networks": averaged_networks, "optimizer": optimizer}
 
 
-def make_train_step(networks: Networks, averaged_networks: Networks, optimizer, config: Config, classes: int):
+def make_train_step(networks: Networks, averaged_networks: Networks, optimizer, config: Config, classes, first_step=0):
     """Return the training step: it updates the networks once and returns the negative bound and its two terms.
 
-    Its arguments: pixels, uint8 (batch, image_size, image_size, channels); labels, int32 (batch,); the step's number.
+    Its arguments: pixels, uint8 (batch, image_size, image_size, channels); labels, int32 (batch,); the step's number;
+    the fraction of the training that is over, float64. first_step: the one at which the step size begins to rise.
     """
 
     def terms(*parts):
         return bound_terms(networks, *parts, config, closed_form=config.bound == "elbo" and config.prior == "normal")
 
-    def train_step(pixels, labels, step):
+    def train_step(pixels, labels, step, progress):
         images, one_hot = pictures.to_unit(pixels), tf.one_hot(labels, classes)
         if config.likelihood == "bernoulli":
             uniform = devices.uniform(tuple(pixels.shape), config.seed, step, stream=1)
@@ -274,8 +273,9 @@ def make_train_step(networks: Networks, averaged_networks: Networks, optimizer, 
         with tf.GradientTape() as tape:
             reconstruction, divergence = side_by_side(terms, images, one_hot, noise)
             loss = tf.nn.compute_average_loss(-lower_bound(reconstruction - kl_weight * divergence, config.bound))
-        gradients = tape.gradient(loss, networks.trainable_variables)
-        optimizer.apply(gradients, networks.trainable_variables)
+        rate = cosine_by_progress(config.learning_rate, step - first_step, RATE_WARMUP, progress)
+        optimizer.learning_rate.assign(rate)
+        optimizer.apply(tape.gradient(loss, networks.trainable_variables), networks.trainable_variables)
         update_average(averaged_networks.variables, networks.variables, config.average_decay, step)
         return {
             "negative_bound": loss,
@@ -348,7 +348,7 @@ def train(config: Config) -> dict[str, float]:
             for pixels, labels, step in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
-                run.log(train_step(pixels, labels, step))
+                run.log(train_step(pixels, labels, step, run.progress))
         run.finish(grid(), encoder=averaged_networks.encoder, prior=averaged_networks.prior, generator=generator)
     return run.metrics
 

@@ -72,7 +72,7 @@ def ours(data: text.Text, config: char_rnn.Config) -> dict:
     """Return what the contender of char_rnn.py is made of."""
     device = devices.setup(config, side_by_side=lstm.most_parts(config.batch_size))  # as the script does
     parts = char_rnn.build(config, len(data.alphabet))
-    train_step = race.one_step(device.compile(char_rnn.make_train_step(**parts, config=config)))
+    train_step = race.one_step(device, char_rnn.make_train_step(**parts, config=config))
     read = char_rnn.make_reader(parts["averaged_network"], config)
 
     def step(number: int, progress: float) -> None:

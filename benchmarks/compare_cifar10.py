@@ -17,8 +17,6 @@ import os
 import subprocess
 import sys
 
-import tensorflow as tf
-
 import gan_cifar10
 from benchmarks import peers, quality, race, results
 from common import cli, datasets
@@ -72,16 +70,7 @@ def ours(data: datasets.Images, evaluator: Evaluator, minutes: float) -> race.Co
     """Return the network of gan_cifar10.py, to be trained as with `--minutes`."""
     config = gan_cifar10.Config()
     name, limits = f"ours, {minutes:g} minutes", {"seconds_limit": minutes * 60}
-    progress_so_far = tf.Variable(0.0, dtype=tf.float64)
-    contender = race.script_contender(gan_cifar10, config, name, NAME, data, evaluator, progress_so_far, **limits)
-    step = contender.step
-
-    def step_of_falling_size(number: int, progress: float) -> None:
-        progress_so_far.assign(progress)
-        step(number, progress)
-
-    contender.step = step_of_falling_size
-    return contender
+    return race.script_contender(gan_cifar10, config, name, NAME, data, evaluator, **limits)
 
 
 def tutorial(data: datasets.Images, evaluator: Evaluator, seconds: float) -> race.Contender:

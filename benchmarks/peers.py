@@ -41,11 +41,11 @@ def wide_dcgan() -> dict:
 
 
 def make_gan_step(generator, discriminator, generator_optimizer, discriminator_optimizer) -> Callable:
-    """Return the tutorial's step: it takes images, labels, which it ignores, and the number of the step."""
+    """Return the tutorial's step: it takes images and the number of the step, and ignores labels and progress."""
     cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
 
     @tf.function
-    def step(pixels, labels, number):
+    def step(pixels, labels, number, progress):
         images = pictures.to_signed(pixels)
         latents = devices.normal((GAN_BATCH, GAN_LATENTS), 0, number)
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
@@ -94,7 +94,7 @@ def vae(latent_dim: int = 2) -> dict:
 
 
 def make_vae_step(encoder, decoder, optimizer) -> Callable:
-    """Return the tutorial's step: it takes binarized images, labels, which it ignores, and the number of the step."""
+    """Return the tutorial's step: it takes binarized images and the step's number, and ignores labels and progress."""
     variables = encoder.trainable_variables + decoder.trainable_variables
 
     def log_normal(values, mean, log_variance):
@@ -103,7 +103,7 @@ def make_vae_step(encoder, decoder, optimizer) -> Callable:
         )
 
     @tf.function
-    def step(pixels, labels, number):
+    def step(pixels, labels, number, progress):
         images = pictures.to_unit(pixels)
         with tf.GradientTape() as tape:
             mean, log_variance = tf.split(encoder(images, training=True), 2, axis=-1)

@@ -5,6 +5,7 @@ outputs/benchmarks/.
 """
 
 import dataclasses
+import inspect
 import json
 import time
 import types
@@ -38,7 +39,7 @@ class Contender:
 
     name: str  # unique in its race
     folder: Path  # the race's, in which checkpoints are kept
-    step: Callable[[int, float], None]  # trains once, given the step's number and the elapsed part of seconds_limit
+    step: Callable[[int, float], None]  # trains once, given the step's number and the part of its limits that is over
     step_size: int  # examples in a step
     figures: Callable[[], dict[str, float]]  # measures, and returns the figures by name
     saved: dict  # what is trained, as for checkpoints.save
@@ -88,7 +89,7 @@ class Contender:
         until = min([stop for stop in self.stops if stop > self.examples] + [self.limit])
         started, before, processor_started = time.monotonic(), self.seconds, time.process_time()
         while self.seconds - before < seconds and self.examples < until:
-            self.step(self.steps, min(self.seconds / self.seconds_limit, 1.0))
+            self.step(self.steps, min(max(self.seconds / self.seconds_limit, self.examples / self.limit), 1.0))
             self.steps += 1
             self.seconds = before + time.monotonic() - started
         self.processor_seconds += time.process_time() - processor_started
@@ -123,11 +124,16 @@ def batch(data, config, step: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple(array[0] for array in data.batches(config, epoch, number, count=1))
 
 
-def one_step(train_step: Callable) -> Callable[..., dict]:
-    """Return a function that takes one step, from the arguments of one batch, with what `Device.compile` returns."""
+def one_step(device: devices.Device, train_step: Callable) -> Callable[..., dict]:
+    """Compile a script's training step; return a function that takes one step, from the arguments of one batch.
+
+    Its arguments are those of the training step, and any more are left out, such as the progress.
+    """
+    compiled, count = device.compile(train_step), len(inspect.signature(train_step).parameters)
 
     def step(*arguments) -> dict:
-        return {name: losses[0] for name, losses in train_step(*(tf.expand_dims(it, 0) for it in arguments)).items()}
+        losses = compiled(*(tf.expand_dims(it, 0) for it in arguments[:count]))
+        return {name: of_steps[0] for name, of_steps in losses.items()}
 
     return step
 
@@ -146,15 +152,17 @@ def image_contender(
 ) -> Contender:
     """Return a contender that learns to generate images, and whose Fréchet distance is measured.
 
-    race: the name of its folder in outputs/benchmarks/. train_step: takes images, labels and the number of the step,
-    and returns losses by name. sample: draws N images, always from the same latents. further_figures: measures more
-    on the images whose distance is measured. limits: further fields of the Contender.
+    race: the name of its folder in outputs/benchmarks/. train_step: takes images, labels, the number of the step and
+    the fraction of the training that is over, and returns losses by name. sample: draws N images, always from the same
+    latents. further_figures: measures more on the images whose distance is measured. limits: further fields of the
+    Contender.
     """
     config = types.SimpleNamespace(batch_size=batch_size, seed=0)
 
     def step(number: int, progress: float) -> None:
         pixels, labels = batch(data, config, number)
-        losses = train_step(tf.constant(pixels), tf.constant(labels), tf.constant(number))
+        over = tf.constant(progress, tf.float64)
+        losses = train_step(tf.constant(pixels), tf.constant(labels), tf.constant(number), over)
         next(iter(losses.values())).numpy()  # wait for the step to end
 
     def figures() -> dict[str, float]:
@@ -171,20 +179,15 @@ def script_contender(
     race: str,
     data: datasets.Images,
     evaluator: Evaluator,
-    progress: tf.Variable | None = None,
     **limits,
 ) -> Contender:
     """Return the contender of a script, dcgan_mnist or gan_cifar10, without classes.
 
-    name, race, data, evaluator, limits: as for `image_contender`. progress: a float64 scalar, for gan_cifar10.
+    name, race, data, evaluator, limits: as for `image_contender`.
     """
     device = devices.setup(config, side_by_side=2)  # as the script does
     networks = script.build(config, data.channels, classes=0)
-    compiled = one_step(device.compile(script.make_train_step(**networks, config=config, classes=0)))
-
-    def train_step(pixels, labels, number):
-        return compiled(pixels, labels, number, *([] if progress is None else [progress]))
-
+    train_step = one_step(device, script.make_train_step(**networks, config=config, classes=0))
     sample = sampler(networks["averaged_generator"], config.latent_dim)
     return image_contender(name, race, data, config.batch_size, train_step, networks, sample, evaluator, **limits)
 

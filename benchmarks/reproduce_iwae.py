@@ -13,19 +13,20 @@ outputs/benchmarks/reproduce_iwae.json.
     python -m benchmarks.reproduce_iwae --epochs_scale 0.001 --evaluation_samples 100    a trial of a few minutes
 """
 
+import bisect
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 
 import vae
 from benchmarks import results
 from blocks import binarization
 from blocks.averaging import update_average
-from blocks.schedules import cosine_with_warmup, linear_warmup
+from blocks.schedules import cosine_by_progress, linear_warmup
 from common import checkpoints, cli, datasets, devices, files, latent_space, pictures, runs
 from evaluation.importance_sampling import BURDA_TABLE_1
 
@@ -38,25 +39,24 @@ class Stage:
     """A part of the training.
 
     importance_samples: of the bound; with 1 it is the ELBO. backward_samples: the number of them drawn for the
-    gradient; 0 uses all. learning_rate, decay_steps: as in vae.py. restarts: whether the schedule of the step size
-    starts again with this stage instead of continuing. row: the table's row for the network after this stage, if any.
+    gradient; 0 uses all. learning_rate: as in vae.py. restarts: whether the schedule of the step size starts again with
+    this stage instead of continuing. row: the table's row for the network after this stage, if any.
     """
 
     epochs: int
     importance_samples: int = 1
     backward_samples: int = 0
     learning_rate: float
-    decay_steps: int
     restarts: bool = True
     row: str = ""
 
 
 STAGES = (
-    Stage(epochs=1000, learning_rate=6e-3, decay_steps=234_000, row="VAE"),
-    Stage(epochs=51, importance_samples=5, learning_rate=8e-4, decay_steps=26_000),
-    Stage(epochs=61, importance_samples=50, backward_samples=5, learning_rate=8e-4, decay_steps=26_000, restarts=False),
-    Stage(epochs=78, importance_samples=50, backward_samples=5, learning_rate=1.5e-3, decay_steps=18_200),
-    Stage(epochs=128, importance_samples=50, backward_samples=5, learning_rate=2e-3, decay_steps=30_000, row="IWAE"),
+    Stage(epochs=1000, learning_rate=6e-3, row="VAE"),
+    Stage(epochs=51, importance_samples=5, learning_rate=8e-4),
+    Stage(epochs=61, importance_samples=50, backward_samples=5, learning_rate=8e-4, restarts=False),
+    Stage(epochs=78, importance_samples=50, backward_samples=5, learning_rate=1.5e-3),
+    Stage(epochs=128, importance_samples=50, backward_samples=5, learning_rate=2e-3, row="IWAE"),
 )
 
 
@@ -124,11 +124,16 @@ def doubly_reparameterized_terms(networks: vae.Networks, images, one_hot, noise,
 
 
 def make_train_step(
-    networks: vae.Networks, averaged_networks: vae.Networks, optimizer, config: vae.Config, backward_samples: int
+    networks: vae.Networks,
+    averaged_networks: vae.Networks,
+    optimizer,
+    config: vae.Config,
+    backward_samples: int,
+    first_step: int,
 ):
     """Return vae.py's training step for the importance-weighted bound, with a gradient of a few drawn samples only."""
 
-    def train_step(pixels, labels, step):
+    def train_step(pixels, labels, step, progress):
         uniform = devices.uniform(tuple(pixels.shape), config.seed, step, stream=1)
         images, one_hot = binarization.dynamic(pictures.to_unit(pixels), uniform), tf.zeros((pixels.shape[0], 0))
         noise = devices.normal((pixels.shape[0], config.importance_samples, config.latent_dim), config.seed, step)
@@ -145,6 +150,8 @@ def make_train_step(
             terms = doubly_reparameterized_terms(networks, images, one_hot, noise, factors, config)
             drawn_log_weights = terms[0] - kl_weight * terms[1]
             loss = tf.nn.compute_average_loss(-tf.reduce_mean(drawn_log_weights, axis=-1))
+        rate = cosine_by_progress(config.learning_rate, step - first_step, vae.RATE_WARMUP, progress)
+        optimizer.learning_rate.assign(rate)
         optimizer.apply(tape.gradient(loss, networks.trainable_variables), networks.trainable_variables)
         update_average(averaged_networks.variables, networks.variables, config.average_decay, step)
         return {
@@ -156,53 +163,46 @@ def make_train_step(
     return train_step
 
 
-def build(config: vae.Config, channels: int, schedule_start: int) -> dict:
-    """Return what vae.py trains, with an optimizer whose step-size schedule starts at step `schedule_start`."""
-    state = vae.build(config, channels, classes=0)
-    schedule = cosine_with_warmup(config.learning_rate, vae.RATE_WARMUP, config.decay_steps)
-    optimizer = keras.optimizers.Adam(lambda: schedule(keras.ops.maximum(optimizer.iterations - schedule_start, 0)))
-    optimizer.build(state["networks"].trainable_variables)
-    return {**state, "optimizer": optimizer}
+def plan(steps_per_epoch: int, scale: float, **settings) -> Iterator[tuple[Stage, vae.Config, tuple[int, int]]]:
+    """Yield each stage, its settings, and the first and the last step of the schedule of its step size.
 
-
-def plan(steps_per_epoch: int, scale: float, **settings) -> Iterator[tuple[Stage, vae.Config, int]]:
-    """Yield each stage, its settings, and the step at which its schedule starts.
-
-    In the settings, epochs count from the start of training. scale: multiplies all epochs and schedules.
+    In the settings, epochs count from the start of training. scale: multiplies all epochs.
     """
-    epochs, schedule_start = 0, 0
-    for stage in STAGES:
-        if stage.restarts:
-            schedule_start = epochs * steps_per_epoch
-        epochs += max(1, round(scale * stage.epochs))
+    begins = [0, *itertools.accumulate(max(1, round(scale * stage.epochs)) for stage in STAGES)]
+    restarts = [begin for stage, begin in zip(STAGES, begins, strict=False) if stage.restarts] + begins[-1:]
+    for stage, begin, epochs in zip(STAGES, begins, begins[1:], strict=False):
+        number = bisect.bisect(restarts, begin)
+        schedule = restarts[number - 1] * steps_per_epoch, restarts[number] * steps_per_epoch
         config = vae.Config(
             **SETTINGS,
             **settings,
             bound="elbo" if stage.importance_samples == 1 else "iwae",
             importance_samples=stage.importance_samples,
             learning_rate=stage.learning_rate,
-            decay_steps=max(1, round(scale * stage.decay_steps)),
             epochs=epochs,
         )
-        yield stage, config, schedule_start
+        yield stage, config, schedule
 
 
-def train(stage: Stage, config: vae.Config, schedule_start: int, data: datasets.Images) -> None:
-    """Train a stage, from its start or from where it was interrupted."""
+def train(stage: Stage, config: vae.Config, schedule: tuple[int, int], data: datasets.Images) -> None:
+    """Train a stage, from its start or from where it was interrupted; schedule: as from `plan`."""
+    first_step, last_step = schedule
     device = devices.setup(config, side_by_side=2)  # as vae.py does
     with device.strategy.scope():
-        state = build(config, data.channels, schedule_start)
+        state = vae.build(config, data.channels, classes=0)
+    state_and_schedule = {**state, "config": config, "first_step": first_step}
     if stage.backward_samples:
-        train_step = make_train_step(**state, config=config, backward_samples=stage.backward_samples)
+        train_step = make_train_step(**state_and_schedule, backward_samples=stage.backward_samples)
     else:
-        train_step = vae.make_train_step(**state, config=config, classes=0)
+        train_step = vae.make_train_step(**state_and_schedule, classes=0)
     train_step = device.compile(train_step)
     networks = state["averaged_networks"]
     generator = vae.build_generator(networks, config)
     with runs.Run(config, device, data, vae.DEFAULT_STEPS, **state) as run:
         for epoch in run.epochs():
             for pixels, labels, step in run.batches(epoch):
-                run.log(train_step(pixels, labels, step))
+                progress = tf.cast(step - first_step, tf.float64) / (last_step - first_step)
+                run.log(train_step(pixels, labels, step, progress))
         sheet = pictures.grid(vae.sample(generator, latent_space.draw(100, config.latent_dim, config.seed)), 10)
         run.finish(sheet, encoder=networks.encoder, prior=networks.prior, generator=generator)
 
@@ -234,12 +234,12 @@ def main(argv=None):
     name = f"{NAME}_{arguments.data.replace(':', '_')}_{arguments.epochs_scale:g}" if is_trial else NAME
     folder, data = Path("outputs/vae") / name, datasets.load(arguments.data, vae.Config.image_size)
     steps_per_epoch, rows = data.steps(vae.Config(**SETTINGS)), []
-    for stage, config, schedule_start in plan(steps_per_epoch, arguments.epochs_scale, data=arguments.data, name=name):
+    for stage, config, schedule in plan(steps_per_epoch, arguments.epochs_scale, data=arguments.data, name=name):
         if steps_done(folder) < config.epochs * steps_per_epoch:
             print(f"stage {STAGES.index(stage) + 1} of {len(STAGES)}: {stage.importance_samples} samples", flush=True)
             resumed = dataclasses.replace(config, resume=str(folder) if folder.exists() else "")
             try:
-                train(stage, resumed, schedule_start, data)
+                train(stage, resumed, schedule, data)
             except runs.Interrupted:
                 print("run the same command again to continue", flush=True)
                 raise

@@ -47,7 +47,7 @@ def training(config: dcgan_mnist.Config, pixels, labels):
     """Return what trains in turns, as `workers.timed` does, always on the same batch, and the device's description."""
     device = devices.setup(config, side_by_side=2)  # as the script does
     networks = dcgan_mnist.build(config, 1, 0)
-    step = race.one_step(device.compile(dcgan_mnist.make_train_step(**networks, config=config, classes=0)))
+    step = race.one_step(device, dcgan_mnist.make_train_step(**networks, config=config, classes=0))
     number = tf.Variable(0)
 
     def train():

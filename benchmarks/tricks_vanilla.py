@@ -66,13 +66,13 @@ def contender(
     config = dataclasses.replace(vanilla_gan.Config(), seed=seed, **VARIANTS[name])
     device = devices.setup(config, side_by_side=2)  # as the script does
     networks = vanilla_gan.build(config, data.channels)
-    train_step = race.one_step(device.compile(vanilla_gan.make_train_step(**networks, config=config)))
+    train_step = race.one_step(device, vanilla_gan.make_train_step(**networks, config=config))
 
     def sample(count: int) -> np.ndarray:
         normal = latent_space.draw(count, config.latent_dim, seed=1)
         return vanilla_gan.sample(networks["averaged_generator"], normal, config.latents)
 
-    def step(pixels, labels, number) -> dict:
+    def step(pixels, labels, number, progress) -> dict:
         return train_step(pixels, number)
 
     def log_likelihood(samples: np.ndarray) -> dict[str, float]:

@@ -1,26 +1,15 @@
 """Schedules: step sizes, and weights of loss terms, that change during training."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 
-def cosine_with_warmup(
-    largest: float, warmup_steps: int, decay_steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Return a step size as a function of the step: it rises linearly, then falls along a cosine to a hundredth.
+def cosine_by_progress(largest: float, step, warmup_steps: int, progress):
+    """Return the step size of one step, counted from 0: a linear warm-up times a cosine that falls to 0.
 
     The cosine is that of Loshchilov and Hutter 2017 (arXiv:1608.03983), equation 5, without restarts.
-    """
-    return keras.optimizers.schedules.CosineDecay(
-        largest / warmup_steps, decay_steps, alpha=0.01, warmup_target=largest, warmup_steps=warmup_steps
-    )
-
-
-def cosine_by_progress(largest: float, step, warmup_steps: int, progress):
-    """Return the step size of one step, counted from 0: a linear warm-up times the same cosine, which here falls to 0.
-
     progress: the finished fraction of the training, float64, 0 to 1, which may be measured in minutes instead of steps.
+    warmup_steps: 1 for none.
     """
     warmup = tf.minimum((step + 1) / warmup_steps, 1.0)
     return largest * warmup * 0.5 * (1.0 + tf.cos(np.pi * progress))

@@ -114,7 +114,8 @@ def _assign(path: Path, contents: dict[str, np.ndarray], saved: dict) -> None:
     found = {key: (array.shape, array.dtype.type) for key, array in contents.items() if key.rpartition("/")[0] in saved}
     if wanted != found:  # compared before the first assignment, so that nothing is half restored
         different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-        raise UserError(f"{path} was made for another network: {different[0]} and {len(different) - 1} more differ")
+        made = "was made for another network or by another version"
+        raise UserError(f"{path} {made}: {different[0]} and {len(different) - 1} more differ")
     for key, variable in variables.items():
         variable.assign(contents[key])
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import types
 import zipfile
 from pathlib import Path
 
@@ -135,18 +136,25 @@ def test_batches_are_those_of_the_run():
     assert np.array_equal(of_run, [images for images, _ in expected])
 
 
-def test_step_size_falls_by_the_clock(monkeypatch):
-    def script_contender(script, config, name, folder, data, evaluator, progress, **limits):
-        contender, _ = counter(name, **limits)
-        contender.saved["progress"] = progress
-        return contender
+def test_a_step_is_told_how_much_of_the_training_is_over_by_the_clock_or_by_the_images():
+    found = []
 
-    monkeypatch.setattr(race, "script_contender", script_contender)
-    contender = compare_cifar10.ours(None, None, minutes=1.0)
-    for seconds in (0.0, 45.0):
-        contender.seconds = seconds
-        contender.turn(1e-9)
-        assert float(contender.saved["progress"].numpy()) == pytest.approx(seconds / 60)
+    def step(pixels, labels, number, progress):
+        found.append(float(progress))
+        return {"loss": tf.constant(0.0)}
+
+    data, limits = datasets.load("digits", 8), {"seconds_limit": 60.0, "limit": 80}
+    it = race.image_contender("clock", "race", data, 8, step, {}, lambda count: None, StubEvaluator(), **limits)
+    it.seconds, it.steps = 45.0, 2
+    it.train(1e-9)
+    it.steps = 9
+    it.train(1e-9)
+    assert found == [0.75, 0.9]
+
+
+def test_a_step_is_given_as_many_arguments_as_it_takes():
+    device = types.SimpleNamespace(compile=lambda step: lambda *rows: {"sum": tf.add_n(rows)})
+    assert race.one_step(device, lambda pixels, number: None)(*map(tf.constant, (1, 2, 4)))["sum"].numpy() == 3
 
 
 def test_a_race_at_once_needs_a_core_for_each(monkeypatch):

@@ -28,13 +28,17 @@ CONFIG = vae.Config(
 )
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), np.uint8)
 LABELS = np.zeros(16, np.int32)
+START = tf.constant(0.0, tf.float64)  # the progress
 
 
-def make(backward_samples, **changes):
+def make(backward_samples, first_step=0, **changes):
     config = dataclasses.replace(CONFIG, **changes)
     keras.utils.set_random_seed(0)
-    state = reproduce_iwae.build(config, 1, schedule_start=0)
-    return state, reproduce_iwae.make_train_step(**state, config=config, backward_samples=backward_samples)
+    state = vae.build(config, 1, classes=0)
+    step = reproduce_iwae.make_train_step(
+        **state, config=config, backward_samples=backward_samples, first_step=first_step
+    )
+    return state, step
 
 
 def gradients(noise, bound, posterior, factors=None, weight=1.0):
@@ -128,7 +132,7 @@ def test_a_step_uses_the_drawn_samples_with_their_weights(monkeypatch):
     draw, terms = reproduce_iwae.draw_by_weight, reproduce_iwae.doubly_reparameterized_terms
     monkeypatch.setattr(reproduce_iwae, "draw_by_weight", lambda *args: drawn.append(draw(*args)) or drawn[0])
     monkeypatch.setattr(reproduce_iwae, "doubly_reparameterized_terms", lambda *args: used.append(args) or terms(*args))
-    losses = step(PIXELS, LABELS, tf.constant(0, tf.int64))
+    losses = step(PIXELS, LABELS, tf.constant(0), START)
     np.testing.assert_array_equal(used[0][3], drawn[0][0])
     np.testing.assert_allclose(used[0][4], drawn[0][1], rtol=1e-5)
     assert np.isfinite([float(value) for value in losses.values()]).all()
@@ -140,40 +144,44 @@ def test_one_batch_can_be_overfitted(monkeypatch):
     monkeypatch.setattr(vae, "RATE_WARMUP", 1)
     _, step = make(backward_samples=1, importance_samples=4, learning_rate=4e-3)
     pixels, step = np.where(PIXELS > 127, 255, 0).astype(np.uint8), tf.function(step)
-    losses = [float(step(pixels, LABELS, tf.constant(n, tf.int64))["negative_bound"]) for n in range(100)]
+    losses = [float(step(pixels, LABELS, tf.constant(n), START)["negative_bound"]) for n in range(100)]
     assert losses[0] > 43  # log 2 for each of the 64 pixels is 44.4
     assert losses[-1] < 30
 
 
 def test_learning_rate_rises_and_falls_and_does_so_again():
-    config = dataclasses.replace(CONFIG, learning_rate=0.1, decay_steps=2000)
-    optimizer, first = reproduce_iwae.build(config, 1, schedule_start=3000)["optimizer"], 0.1 / vae.RATE_WARMUP
-    for step, rate in (
-        (0, first),
-        (3000, first),
-        (3250, (first + 0.1) / 2),
-        (3500, 0.1),
-        (4500, 0.101 / 2),
-        (9000, 1e-3),
+    state, train_step = make(backward_samples=1, first_step=3000, learning_rate=0.1)
+    for step, progress, rate in (
+        (3000, 0.0, 0.1 / vae.RATE_WARMUP),
+        (3249, 0.0, 0.05),
+        (4000, 0.5, 0.05),
+        (5000, 1.0, 0),
     ):
-        optimizer.iterations.assign(step)
-        assert float(optimizer.learning_rate) == pytest.approx(rate, rel=1e-3)
+        train_step(PIXELS, LABELS, tf.constant(step), tf.constant(progress, tf.float64))
+        assert float(state["optimizer"].learning_rate) == pytest.approx(rate, rel=1e-3)
 
 
 def test_plan_of_the_whole_training():
     planned = list(reproduce_iwae.plan(steps_per_epoch=234, scale=1.0))
     assert [config.epochs for _, config, _ in planned] == [1000, 1051, 1112, 1190, 1318]
-    assert [start for *_, start in planned] == [0, 234_000, 234_000, 260_208, 278_460]
+    ends = [0, 234_000, 260_208, 278_460, 308_412]
+    assert [schedule for *_, schedule in planned] == [
+        (ends[0], ends[1]),
+        (ends[1], ends[2]),  # of two stages
+        (ends[1], ends[2]),
+        (ends[2], ends[3]),
+        (ends[3], ends[4]),
+    ]
     assert [(config.bound, config.importance_samples) for _, config, _ in planned] == [("elbo", 1), ("iwae", 5)] + [
         ("iwae", 50)
     ] * 3
     short = list(reproduce_iwae.plan(steps_per_epoch=5, scale=0.001))
     assert [config.epochs for _, config, _ in short] == [1, 2, 3, 4, 5]
-    assert [start for *_, start in short] == [0, 5, 5, 15, 20]
+    assert [schedule for *_, schedule in short] == [(0, 5), (5, 15), (5, 15), (15, 20), (20, 25)]
 
 
 def test_one_command_continues_where_it_was_interrupted(monkeypatch, capsys):
-    stage = reproduce_iwae.Stage(epochs=1, learning_rate=1e-3, decay_steps=5, row="VAE")
+    stage = reproduce_iwae.Stage(epochs=1, learning_rate=1e-3, row="VAE")
     last = dataclasses.replace(stage, importance_samples=4, backward_samples=2, row="IWAE")
     monkeypatch.setattr(reproduce_iwae, "STAGES", (stage, last))
     monkeypatch.setitem(reproduce_iwae.SETTINGS, "latent_dim", 4)

@@ -61,8 +61,9 @@ def test_a_training_step_does_the_same_with_the_batch_in_parts(script, monkeypat
         of_vae = {"classes": 0} if script is vae else {}
         networks = script.build(config, channels=1, **of_vae)
         step = script.make_train_step(**networks, config=config, **of_vae)
-        arguments = (pixels, tf.zeros(64, tf.int32), tf.constant(0)) if script is vae else (pixels, tf.constant(0))
-        losses.append({name: float(loss) for name, loss in step(*map(tf.convert_to_tensor, arguments)).items()})
+        labels = [tf.zeros(64, tf.int32)] if script is vae else []
+        taken = step(tf.constant(pixels), *labels, tf.constant(0), tf.constant(0.0, tf.float64))
+        losses.append({name: float(loss) for name, loss in taken.items()})
         weights.append([variable.numpy() for variable in networks["optimizer"].variables])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for one, other in zip(*weights, strict=True):

@@ -212,8 +212,8 @@ def dream(image, gradient_ascent_step: Callable, sizes: list, steps: int, seed: 
         base = image  # not a copy: a large photograph takes 12 bytes a pixel
         if (height, width) != image.shape[:2]:
             base = np.clip(photographs.resize(image, height, width), -1.0, 1.0)  # the filter overshoots
-        start = base if change is None else base + photographs.resize(change, height, width)
-        dreamt = tf.constant(start)
+        # On the device from here on; tf.constant would keep another copy for a while.
+        dreamt = tf.identity(base if change is None else base + photographs.resize(change, height, width))
         objectives = []
         title = f"octave {octave + 1} of {len(sizes)}, {width}x{height}"
         for step in cli.progress(range(steps), title):
@@ -221,7 +221,8 @@ def dream(image, gradient_ascent_step: Callable, sizes: list, steps: int, seed: 
             dreamt, value = gradient_ascent_step(dreamt, shift)
             objectives.append(value)
             yield dreamt
-        change = dreamt.numpy() - base
+        change = dreamt.numpy()
+        change -= base
         print(f"{title}: objective from {objectives[0]:.3f} to {objectives[-1]:.3f}", flush=True)
     if not change.any():  # only at the end: a small octave may lack what the layers detect
         raise UserError("these layers have no gradient on this picture: they are constant there")

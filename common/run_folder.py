@@ -19,7 +19,6 @@ import tensorflow as tf
 from common import cli, files, interruption, progress
 from common.devices import Device
 from common.errors import UserError
-from common.interruption import Interrupted
 from common.saved_runs import SavedRun
 
 LONGEST_NAME = 200  # bytes; file systems take 255, and parts of files have longer names
@@ -135,11 +134,11 @@ def open_folder(config, data: dict, device: Device) -> Iterator[Path]:
     try:
         with interruption.handled_by(interruption.interrupt):
             yield folder
-    except (UserError, Interrupted) as error:
+    except BaseException as error:
         progress.stop_all()
         files_in = [it for it in folder.rglob("*") if it.is_file()]
         holds_results = any(it.name not in ("config.json", files.LOCK) for it in files_in)
-        if isinstance(error, Interrupted):
+        if not isinstance(error, UserError):
             command = interruption.resume_command(config, folder)
             print(f"stopped; continue with: {command}" if holds_results else "stopped; nothing is kept", flush=True)
         if not (holds_results or config.resume):

@@ -1,5 +1,6 @@
 """DeepDream: gradient ascent against closed forms, tiles without seams, dreams, zooms and folders, and bad input."""
 
+import itertools
 import json
 import os
 import re
@@ -192,15 +193,51 @@ def test_no_seams_where_tiles_meet(smoothing, ascend, monkeypatch):
     whole, _ = ascend(smoothing=smoothing)(tf.constant(image), (5, 9))
     monkeypatch.setattr(tiles, "LONGEST", 100)
     monkeypatch.setattr(tiles, "OVERLAP", 32)
-    rows, columns = tiles._tiles_along(128, 5), tiles._tiles_along(192, 9)
-    assert (rows.count, columns.count) == (2, 3)
+    (rows, _), (columns, wide) = tiles.count_and_size(128), tiles.count_and_size(192)
+    assert (rows, columns) == (2, 3)
     tiled, _ = ascend(smoothing=smoothing, seed=1)(tf.constant(image), (5, 9))  # compiled anew
     whole, tiled = whole.numpy() - image, tiled.numpy() - image
     assert np.corrcoef(whole.ravel(), tiled.ravel())[0, 1] > 0.95
     jumps = np.abs(np.diff(tiled, axis=1)).mean(axis=(0, 2))
-    for number in (1, 2):
-        edge = int(columns.positions[columns.span(number)[0]])
+    for edge in (int(wide) - 32 - 9, 2 * (int(wide) - 32) - 9):
         assert jumps[edge - 1] < 1.2 * np.delete(jumps[edge - 13 : edge + 12], 12).max()
+
+
+def plain_direction(tile):
+    """The ascent direction in NumPy, for a network whose only layer is the picture itself, and the objective."""
+    rectified = tile.clip(0).astype(np.float64)
+    gradient = 2 * rectified / (rectified**2).sum()
+    grey = gradient.mean(axis=-1, keepdims=True)
+    gradient = grey + deep_dream.COLOR_STRENGTH * (gradient - grey)
+    frequency = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, tile.shape[:2]), indexing="ij"))[..., None]
+    high_pass = frequency**2 / (frequency**2 + deep_dream.NEIGHBORHOOD**-2.0)
+    scale = high_pass * np.maximum(frequency, 1e-6) ** -Config.smoothing
+    gradient = np.fft.ifft2(np.fft.fft2(gradient, axes=(0, 1)) * scale, axes=(0, 1)).real
+    energy = (gradient**2).mean(axis=-1, keepdims=True)
+    cells = np.array(tile.shape[:2]) // deep_dream.NEIGHBORHOOD
+    smooth = tf.image.resize(tf.image.resize(energy, cells, "area"), tile.shape[:2]).numpy()
+    return gradient / np.sqrt(smooth + 1e-3 * energy.mean()), np.log((rectified**2).mean())
+
+
+def test_a_step_equals_its_plain_form(monkeypatch):
+    monkeypatch.setattr(tiles, "LONGEST", 160)
+    image = signed(photographs.bundled())[100:250, 100:390]
+    step = deep_dream.make_gradient_ascent_step(lambda images: [images], {"pictures": 1.0}, [], [], Config())
+    found, value = step(tf.constant(image), (3, 5))
+    mirrored = np.pad(image, ((3, 13), (5, 12), (0, 0)), "symmetric")
+    ascent, objectives = np.zeros_like(mirrored), []
+    rise = (np.arange(64) + 0.5) / 64
+    rows = [(0, [*np.ones(51), *rise[::-1]]), (51, [*rise, *np.ones(51)])]  # two tiles of 115 rows
+    columns = [(0, [*np.ones(81), *rise[::-1]]), (81, [*rise, *np.ones(17), *rise[::-1]]), (162, [*rise, *np.ones(81)])]
+    for (top, row_weights), (left, column_weights) in itertools.product(rows, columns):
+        place = slice(top, top + 115), slice(left, left + 145)
+        direction, objective = plain_direction(mirrored[place])
+        ascent[place] += np.outer(row_weights, column_weights)[..., None] * direction
+        objectives.append(objective)
+    expected = (image + Config.step_size * ascent[3:153, 5:295]).clip(-1, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(expected - image).mean() > 0.005
+    assert float(value) == pytest.approx(np.mean(objectives))
 
 
 def test_octaves_grow_by_their_scale_to_full_size(capsys):
@@ -299,8 +336,15 @@ def test_a_zoom_resumes_where_it_was_interrupted(dream, contents, picture_path):
     assert contents(folder / "zoom") == straight
 
 
+def fill_gpu():
+    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor on device:GPU:0")
+
+
 @pytest.mark.parametrize(("flags", "steps", "kept"), [((), 2, False), (("--zoom", 3), 5, True)])
-def test_an_interrupted_dream_is_continued_only_if_something_is_kept(dream, monkeypatch, capsys, flags, steps, kept):
+@pytest.mark.parametrize(("stop", "status"), [(lambda: os.kill(os.getpid(), signal.SIGTERM), 143), (fill_gpu, 2)])
+def test_a_stopped_dream_is_continued_only_if_something_is_kept(
+    dream, monkeypatch, capsys, flags, steps, kept, stop, status
+):
     make, count = deep_dream.make_gradient_ascent_step, [0]
 
     def make_interrupted(*arguments):
@@ -309,7 +353,7 @@ def test_an_interrupted_dream_is_continued_only_if_something_is_kept(dream, monk
         def interrupted(*of_step):
             count[0] += 1
             if count[0] == steps:
-                os.kill(os.getpid(), signal.SIGTERM)
+                stop()
             return step(*of_step)
 
         return interrupted
@@ -318,7 +362,7 @@ def test_an_interrupted_dream_is_continued_only_if_something_is_kept(dream, monk
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as leaving:
         dream(*flags, name="cut")
-    assert leaving.value.code == 143
+    assert leaving.value.code == status
     assert signal.getsignal(signal.SIGTERM) is before
     command = "python deep_dream.py --resume outputs/deep_dream/cut"
     message = f"stopped; continue with: {command}" if kept else "stopped; nothing is kept"

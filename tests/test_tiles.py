@@ -29,7 +29,7 @@ def test_what_each_tile_leaves_as_it_is_stays_the_same(height, width, shift):
 
 
 def test_tiles_do_not_grow_with_the_picture():
-    assert tiles._tiles_along(6000, 5).size <= tiles.LONGEST
+    assert tiles.count_and_size(6000)[1] <= tiles.LONGEST
 
 
 def test_tiles_see_the_mirror_image_beyond_the_edge():

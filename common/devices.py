@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,9 +13,9 @@ import tensorflow as tf
 
 from common import cores, environment, late_import, memory, progress
 from common.errors import UserError
+from common.gpus import prepare_gpus
 
 PREDICTED_AT_ONCE = 250
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 KERAS_DEFAULTS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
 
 
@@ -114,12 +113,7 @@ def setup(config, side_by_side: float = 1) -> Device:
     use_keras_defaults()
     memory.check_networks()
     cores.divide(side_by_side)
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus and NVIDIA_DRIVER.exists():
-        print('TensorFlow does not use the NVIDIA GPU: --verbose shows why; try pip install "tensorflow[and-cuda]"')
-    for gpu in gpus:
-        with contextlib.suppress(RuntimeError):  # too late once anything has been computed
-            tf.config.experimental.set_memory_growth(gpu, True)  # leave room for the desktop and other programs
+    gpus = prepare_gpus()
     strategy, where = _strategy(config.strategy, gpus)  # first: several machines must be joined before anything runs
     keras.utils.set_random_seed(config.seed)
     precision, why = _precision(config.precision, gpus)

@@ -4,12 +4,22 @@ import errno
 import functools
 import io
 import os
+import re
 import signal
 import sys
 import threading
 from pathlib import Path
 
 from common import late_import
+
+# What TensorFlow, CUDA and cuDNN report when memory does not suffice, and where it may be another program's.
+OUT_OF_MEMORY = r"MemoryError|ResourceExhausted|out[ _]of[ _]memory|failed to allocate|_ALLOC_FAILED"
+OF_GPU = r"GPU|CUDA|CUDNN|CUBLAS|cuMem"
+GPU_DOES_NOT_START = (
+    r"cu(DNN|BLAS) handle|CU(DNN|BLAS)_STATUS_(NOT_INITIALIZED|INTERNAL_ERROR)|no (DNN|BLAS) "
+    r"|DNN library initialization failed|no algorithm worked|DEVICE_UNAVAILABLE|devices are busy or unavailable"
+)
+GPU_ADVICE = "close other programs that use the GPU, or set CUDA_VISIBLE_DEVICES=-1 to compute on the CPU"
 
 
 def reason_of(error: OSError) -> str:
@@ -49,8 +59,10 @@ def one_line_errors(main):
                 raise
             _drop_standard_output()  # the only file that is written without its name in the error
             message = f"standard output cannot be written: {reason_of(error)}"
-        except _out_of_memory():
-            message = "out of memory; use smaller images or batches: --help lists the flags"
+        except (MemoryError, RuntimeError, *_of_tensorflow()) as error:
+            message = _advice_on_memory(error)
+            if not message:
+                raise
         except KeyboardInterrupt:  # outside a training loop, which handles it
             print("interrupted", file=sys.stderr)
             raise SystemExit(130) from None
@@ -65,10 +77,22 @@ def _drop_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _out_of_memory() -> tuple[type[Exception], ...]:
-    """Return the exceptions of Python and, only if it is already imported, of TensorFlow."""
+def _of_tensorflow() -> tuple[type[Exception], ...]:
+    """Return the base of TensorFlow's exceptions, only if it is already imported."""
     tensorflow = None if late_import.is_pending() else sys.modules.get("tensorflow")
-    return (MemoryError, tensorflow.errors.ResourceExhaustedError) if tensorflow else (MemoryError,)
+    return (tensorflow.errors.OpError,) if tensorflow else ()
+
+
+def _advice_on_memory(error: Exception) -> str:
+    """Return what is wrong and what to do if memory, the host's or a GPU's, does not suffice; "" for other errors."""
+    text = f"{type(error).__name__}: {error}"
+    if re.search(GPU_DOES_NOT_START, text, re.IGNORECASE):
+        return f"the GPU's libraries do not start, most often because its memory is in use: {GPU_ADVICE}"
+    if not re.search(OUT_OF_MEMORY, text, re.IGNORECASE):
+        return ""
+    if re.search(OF_GPU, text):
+        return f"the GPU is out of memory; use smaller images or batches (--help lists the flags), {GPU_ADVICE}"
+    return "out of memory; use smaller images or batches: --help lists the flags"
 
 
 def _restore_interrupt() -> None:

@@ -40,10 +40,9 @@ class Run:
         Raises UserError if the folder exists or cannot be written, or if the run has other data or networks.
         """
         self.config, self.device, self.data = config, device, data
-        self.step, self.seconds, self._steps_per_call = 0, 0.0, 1
+        self.step, self._saved_step, self.seconds, self._steps_per_call = 0, -1, 0.0, 1
         self._saved = {**saved, "step": tf.Variable(0, dtype=tf.int64, trainable=False)}
         self._gather = Gatherer() if device.gathers_data else operator.getitem
-        self._saved_step = -1
         self._losses = run_log.PendingLosses(lambda: checkpoints.kept_in(self.folder / "checkpoints"))
         self._schedule = Schedule.of(config, data.steps(config), default_steps)
         self._warned = set()
@@ -76,12 +75,13 @@ class Run:
                 with progress.phase("saving, drawing samples.gif and curves.png", is_stoppable=False):
                     self._save()
                     self._records.draw()
+            command = interruption.resume_command(self.config, self.folder)
             if kind is Interrupted:
-                command = interruption.resume_command(self.config, self.folder)
                 print(f"stopped after {steps}; continue with: {command}", flush=True)
             elif kind is None:
-                result = self.folder / self._result
-                print(f"done: {steps} in {self.seconds / 60:.1f} minutes; see {result}", flush=True)
+                print(f"done: {steps} in {self.seconds / 60:.1f} minutes; see {self.folder / self._result}", flush=True)
+            elif self._saved_step > 0 and kind is not UserError:
+                print(f"continue from step {self._saved_step:,} with: {command}", flush=True)
         finally:
             self._handling.__exit__(None, None, None)  # last, so that no signal cuts the saving short
             self._lock.close()

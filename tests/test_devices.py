@@ -17,7 +17,7 @@ from conftest import ROOT, STEPS
 
 import dcgan_mnist
 from blocks.adam import Adam
-from common import datasets, devices, environment
+from common import datasets, devices, environment, gpus
 
 SMALL = {
     "generator_width": 4,
@@ -121,7 +121,7 @@ def test_the_precision_suits_the_processor(flags, expected, monkeypatch):
 def test_a_gpu_that_is_not_used_is_reported(monkeypatch, tmp_path, capsys):
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("it is used")
-    monkeypatch.setattr(devices, "NVIDIA_DRIVER", tmp_path)
+    monkeypatch.setattr(gpus, "NVIDIA_DRIVER", tmp_path)
     devices.setup(tiny_script.Config())
     assert "does not use the NVIDIA GPU: --verbose shows why" in capsys.readouterr().out
 

@@ -233,6 +233,23 @@ def test_a_run_that_a_full_disk_ends_is_resumed_when_there_is_space(
     assert_equal_runs(tiny_run, RUNS / "full")
 
 
+def test_a_run_that_a_full_gpu_ends_says_how_to_continue(tiny_run, tiny_flags, monkeypatch, capsys):
+    def fail():
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor on device:GPU:0")
+
+    after_step(monkeypatch, 35, fail)
+    with pytest.raises(SystemExit) as leaving:
+        tiny_script.main([*tiny_flags, "--name", "full"])
+    assert leaving.value.code == 2
+    printed = capsys.readouterr()
+    command = "python tiny_script.py --resume outputs/tiny_script/full"
+    assert printed.out.splitlines()[-1] == f"continue from step 30 with: {command}"
+    assert "tiny_script.py: error: the GPU is out of memory; use smaller" in printed.err
+    keras.utils.clear_session()
+    tiny_script.main(["--resume", str(RUNS / "full")])
+    assert_equal_runs(tiny_run, RUNS / "full")
+
+
 @pytest.mark.parametrize("name", ["grid.png", "samples.npz"])
 def test_samples_on_a_full_disk(name, tiny_run, refusal, disk_is_full_at):
     with disk_is_full_at(name):

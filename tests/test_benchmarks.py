@@ -1,13 +1,16 @@
 """How benchmarks train their contenders, keep their results and report them; and the tutorials' networks."""
 
+import json
 import os
 import shutil
+import time
 import types
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rows
 import tensorflow as tf
 from conftest import ROOT
 
@@ -306,14 +309,43 @@ def test_section_in_color_compares_at_equal_minutes():
         ("vanilla_gan", {"width": 8, "batch_size": 4}),
         ("gan_cifar10", {"generator_width": 4, "discriminator_width": 4, "image_size": 16, "batch_size": 4}),
         ("char_rnn", {"width": 8, "window": 4, "batch_size": 4}),
+        ("deep_dream", {"max_size": 60}),
     ],
 )
 def test_a_row_of_the_table_of_speeds_on_a_gpu(script, changes):
-    row = gpu.measure(script, "float32", "off", 0.01, **changes)
+    row = gpu.measure(script, "float32", "off", 0.01, changes)
     assert 1 <= row["steps"] <= 50
     assert row["ratio"] == pytest.approx(row["many"] / row["one"])
+    assert row["device"] == "CPU"
     result = {"device": "CPU", "left_out": ["vae.py in float32, XLA on"], "rows": [row]}
     assert f"| {script}.py | float32 | off |" in "\n".join(gpu.section(result))
+
+
+def test_rows_that_fail_crash_or_hang_say_so_and_the_others_follow(capsys):
+    options = types.SimpleNamespace(seconds=600.0, longest=60.0, turn=0.1)
+    names = ("works", "raises", "crashes", "works")
+    result = gpu.measure_all([(name, "float32", "off") for name in names], options, rows.row_of, rows.prepare)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "works.py | float32 | off | 4.50 | 9,000 | 2000.1 | 50 | 97 % | 812",
+        "raises.py | float32 | off | ValueError: OOM when allocating / float32 |  |  |  |  | ",
+        "crashes.py | float32 | off | its process ended with status -6 |  |  |  |  | ",
+        "works.py | float32 | off | 4.50 | 9,000 | 2000.1 | 50 | 97 % | 812",
+    ]
+    written = json.loads(Path("outputs/benchmarks/gpu.json").read_text())
+    assert (written["device"], written["rows"], written["left_out"]) == ("a GPU", result["rows"], [])
+    lines = gpu.section(result)
+    assert lines[-4] == f"| {printed[0]} |"
+    assert {line.count("|") for line in lines[-6:]} == {10}
+
+
+def test_no_row_lasts_longer_than_what_is_left():
+    options = types.SimpleNamespace(seconds=3.0, longest=2.0, turn=0.1)
+    started = time.monotonic()
+    result = gpu.measure_all([("hangs", "float32", jit) for jit in ("off", "on")], options, rows.row_of, rows.prepare)
+    assert time.monotonic() - started < 6
+    assert [row["failure"] for row in result["rows"]] == ["not over after 2 s"]
+    assert result["left_out"] == ["hangs.py in float32, XLA on"]
 
 
 def test_the_rate_of_a_turn_is_that_of_the_script(monkeypatch):

@@ -28,6 +28,7 @@ from keras import layers
 
 from blocks import adam, arithmetic, decoding, lstm
 from blocks.averaging import update_average
+from blocks.dropout import Dropout, as_keras, masks_of
 from blocks.schedules import cosine_by_progress
 from common import cli, devices, fine_tuning, flags, generated, pictures, runs, saved_runs, text, text_files, train_once
 from common.best_network import BestNetwork
@@ -126,7 +127,7 @@ def build_network(config: Config, characters: int, lstm_layer=lstm.LSTM) -> kera
         states_after += own_states
         # Drop the same units at all steps of the window (Gal and Ghahramani 2016, arXiv:1512.05287, section 4, who also
         # drop units within the recurrent layer).
-        x = layers.Dropout(config.dropout, noise_shape=(None, 1, config.width))(x)  # (batch, time, width)
+        x = Dropout(config.dropout, noise_shape=(None, 1, config.width))(x)  # (batch, time, width)
     # Tied: multiply by the transposed weights of the embedding (Press and Wolf 2017, arXiv:1608.05859).
     logits = embedding(x, reverse=True) if config.tied else layers.Dense(characters, dtype="float32", name="logits")(x)
     return keras.Model([indices, *states_before], [logits, *states_after], name="network")
@@ -173,7 +174,7 @@ def make_train_step(network, averaged_network, optimizer, config: Config, **stat
     def train_step(characters, carried, step, progress):
         inputs, targets = characters[:, :-1], characters[:, 1:]
         states_before = [devices.local_shard(state) * carried[:, None] for state in states]
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, masks_of(config.seed, step, stream=1):
             logits, *states_after = network([inputs, *states_before], training=True)
             loss = mean_loss(logits, targets)
         gradients = tape.gradient(loss, network.trainable_variables)
@@ -307,7 +308,7 @@ def train(config: Config, alphabet: text.Alphabet | None = None) -> dict[str, fl
         page, written = validate_and_sample()
         finished = build_network(config, len(data.alphabet), layers.LSTM)  # which any Keras program can load
         saved_runs.SavedRun(run.folder).restore("best", averaged_network=finished)
-        run.finish(page, written, network=finished)
+        run.finish(page, written, network=as_keras(finished))
     return run.metrics
 
 

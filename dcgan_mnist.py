@@ -24,7 +24,7 @@ from keras import layers
 from blocks.adam import Adam
 from blocks.averaging import update_average
 from blocks.classes import append_one_hot, own_class_logit
-from blocks.gradient_penalties import lazily, r1_penalty
+from blocks.gradient_penalties import LAZY_STEPS, lazily, r1_penalty
 from blocks.image_sizes import start_size
 from common import cli, datasets, devices, flags, generated, latent_space, pictures, runs, saved_runs
 from evaluation import collapse
@@ -202,7 +202,7 @@ def train(config: Config) -> dict[str, float]:
         run.warn(collapse.signs_of_failure(images, data.images, run.metrics, labels))
         return pictures.grid(images, GRID_COLUMNS, row_names)
 
-    with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:
+    with runs.Run(config, device, data, DEFAULT_STEPS, lazy={"gradient_penalty": LAZY_STEPS}, **networks) as run:
         for epoch in run.epochs():
             for pixels, labels, step in run.batches(epoch):
                 if run.show_is_due:

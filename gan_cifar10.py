@@ -27,8 +27,9 @@ from blocks.adam import Adam
 from blocks.augmentation import augment, mirror
 from blocks.averaging import update_average
 from blocks.classes import append_one_hot, class_scale_and_offset, classification_loss, projection_logit
+from blocks.dropout import Dropout, as_keras, masks_of
 from blocks.gap_aware import gap_aware_factor
-from blocks.gradient_penalties import lazily, r1_penalty
+from blocks.gradient_penalties import LAZY_STEPS, lazily, r1_penalty
 from blocks.image_sizes import start_size
 from common import cli, datasets, devices, flags, generated, latent_space, pictures, runs, saved_runs
 from evaluation import collapse
@@ -129,7 +130,7 @@ def build_discriminator(config: Config, channels: int, classes: int) -> keras.Mo
             x = activation(normalized(x, config))
         else:
             x = downsampling_block(x, width, config)
-        x = layers.Dropout(config.dropout)(x)
+        x = Dropout(config.dropout)(x)
     x = activation(x) if config.architecture == "resnet" else x
     logits = constrained(layers.Dense(1 + classes, dtype="float32"), config)(layers.Flatten()(x))
     return keras.Model(images, logits, name="discriminator")
@@ -247,7 +248,8 @@ def make_train_step(
                 color = devices.uniform((batch_size, 3, 1, 1, 1), config.seed, step, stream)
                 place = devices.uniform((batch_size, 4), config.seed, step, stream + 1)
                 images = augment(images, color, place)
-            logits = discriminator(images, training=True)
+            with masks_of(config.seed, step, stream=10 * stream):
+                logits = discriminator(images, training=True)
             return projection_logit(logits, labels), logits[:, 1:]
 
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
@@ -308,13 +310,14 @@ def train(config: Config) -> dict[str, float]:
         run.warn(collapse.signs_of_failure(images, data.images, run.metrics, labels))
         return pictures.grid(images, GRID_COLUMNS, data.class_names if classes else ())
 
-    with runs.Run(config, device, data, CONDITIONAL_STEPS if classes else DEFAULT_STEPS, **networks) as run:
+    default_steps, lazy = CONDITIONAL_STEPS if classes else DEFAULT_STEPS, {"gradient_penalty": LAZY_STEPS}
+    with runs.Run(config, device, data, default_steps, lazy=lazy, **networks) as run:
         for epoch in run.epochs():
             for pixels, labels, step in run.batches(epoch):
                 if run.show_is_due:
                     run.show(grid())
                 run.log(train_step(pixels, labels, step, run.progress))
-        run.finish(grid(), generator=averaged_generator, discriminator=discriminator)
+        run.finish(grid(), generator=averaged_generator, discriminator=as_keras(discriminator))
     return run.metrics
 
 

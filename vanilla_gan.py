@@ -205,8 +205,7 @@ def make_train_step(
 
     def train_step(pixels, step):
         real_images = pictures.to_signed(pixels)
-        latents = devices.normal((pixels.shape[0], config.latent_dim), config.seed, step)
-        latents = shape_latents(latents, config.latents)
+        latents = shape_latents(devices.normal((pixels.shape[0], config.latent_dim), config.seed, step), config.latents)
 
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             fake_images = generator(latents, training=True)
@@ -257,7 +256,8 @@ def train(config: Config) -> dict[str, float]:
         run.warn(collapse.signs_of_failure(images, data.images, run.metrics, loss=watched_loss))
         return pictures.grid(images, GRID_COLUMNS)
 
-    with runs.Run(config, device, data, DEFAULT_STEPS, **networks) as run:
+    lazy = {} if config.loss == "wasserstein_gp" else {"gradient_penalty": PENALTY_EVERY}
+    with runs.Run(config, device, data, DEFAULT_STEPS, lazy=lazy, **networks) as run:
         for epoch in run.epochs():
             for pixels, _, step in run.batches(epoch):
                 if run.show_is_due:

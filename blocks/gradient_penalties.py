@@ -5,6 +5,8 @@ R1 damps the oscillation of the two networks; the interpolated penalty keeps the
 
 import tensorflow as tf
 
+LAZY_STEPS = 16  # between two penalties (Karras et al. 2020)
+
 
 def r1_penalty(score, real_images):
     """Return half the squared norm of the score's gradient at real images, averaged over the batch: a scalar.
@@ -34,7 +36,7 @@ def interpolated_penalty(score, real_images, fake_images, mix):
     return tf.nn.compute_average_loss((norms - 1.0) ** 2)
 
 
-def lazily(penalty, step, every: int = 16):
+def lazily(penalty, step, every: int = LAZY_STEPS):
     """Return `every` * penalty() at each `every`-th step and 0 at the others: as strong on average, but cheaper.
 
     Lazy regularisation: Karras et al. 2020 (arXiv:1912.04958), section 3.1.

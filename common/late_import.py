@@ -17,7 +17,7 @@ import tempfile
 import types
 from collections.abc import Iterator
 
-MODULES = ("tensorflow", "keras", "blocks.adam", "blocks.lstm")  # the last two need Keras to define their classes
+MODULES = ("tensorflow", "keras", "blocks.adam", "blocks.dropout", "blocks.lstm")  # the blocks define Keras classes
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # the environment variable; where the user has set it, nothing is hidden
 
 

@@ -89,9 +89,12 @@ class RunLog:
 class PendingLosses:
     """The losses of the steps since the last row of metrics.csv."""
 
-    def __init__(self, checkpoints_kept: Callable[[], str]):
-        """checkpoints_kept: says whether there are any, for the message about a loss that is not finite."""
-        self._checkpoints_kept = checkpoints_kept
+    def __init__(self, checkpoints_kept: Callable[[], str], lazy: dict[str, int]):
+        """checkpoints_kept: says whether there are any, for the message about a loss that is not finite.
+
+        lazy: by name, n for a loss that is n times its value at every n-th step, from step 0 on, and 0 at the others.
+        """
+        self._checkpoints_kept, self._lazy = checkpoints_kept, lazy
         self._calls: list[dict] = []
 
     def __len__(self) -> int:
@@ -103,8 +106,16 @@ class PendingLosses:
         self._calls.append(losses)
 
     def take_means(self, last_step: int) -> dict[str, float]:
-        """Return the mean of each loss, checked by `values`, and forget the losses."""
-        means = dict(zip(self._calls[0], self.values(last_step).mean(axis=0).tolist(), strict=True))
+        """Return the mean of each loss, checked by `values`, and forget the losses.
+
+        That of a lazy loss is the mean of its values at the steps that have one, however many there are.
+        """
+        values = self.values(last_step)
+        means = dict(zip(self._calls[0], values.mean(axis=0).tolist(), strict=True))
+        steps = np.arange(last_step - len(values), last_step)  # counted from 0
+        for name in self._lazy.keys() & means.keys():
+            every = self._lazy[name]
+            means[name] *= len(values) / every / max((steps % every == 0).sum(), 1)
         self._calls.clear()
         return means
 

@@ -30,23 +30,23 @@ class Run:
     folder: its files. step: the number of steps done. seconds: the time spent in training.
     """
 
-    def __init__(self, config, device: Device, data, default_steps: int, *, keeps_start: bool = False, **saved):
+    def __init__(self, config, device: Device, data, default_steps: int, *, keeps_start=False, lazy=None, **saved):
         """Start a run, or continue the one that `config.resume` names.
 
         data: what it is trained on, datasets.Images or text.Text.
         default_steps: how long to train if `config.epochs` is 0, rounded up to whole epochs.
         keeps_start: whether a new run begins with a checkpoint, because `saved` does not start as the seed implies.
+        lazy: by name, n for a loss that is computed at every n-th step only, as for `run_log.PendingLosses`.
         saved: the models and optimizers that make up its state, by name; all must be built.
         Raises UserError if the folder exists or cannot be written, or if the run has other data or networks.
         """
         self.config, self.device, self.data = config, device, data
-        self.step, self._saved_step, self.seconds, self._steps_per_call = 0, -1, 0.0, 1
+        self.step, self.seconds, self._steps_per_call, self._saved_step = 0, 0.0, 1, -1
         self._saved = {**saved, "step": tf.Variable(0, dtype=tf.int64, trainable=False)}
         self._gather = Gatherer() if device.gathers_data else operator.getitem
-        self._losses = run_log.PendingLosses(lambda: checkpoints.kept_in(self.folder / "checkpoints"))
+        self._losses = run_log.PendingLosses(lambda: checkpoints.kept_in(self.folder / "checkpoints"), lazy or {})
         self._schedule = Schedule.of(config, data.steps(config), default_steps)
-        self._warned = set()
-        self._signal, self._is_stopped, self._result = None, False, "final.png"
+        self._signal, self._is_stopped, self._result, self._warned = None, False, "final.png", set()
         if config.minutes and device.machines > 1:
             raise UserError("--minutes: several machines would not stop at the same step; give --epochs")
         if config.tensorboard:

@@ -299,7 +299,7 @@ def test_two_devices_equal_one(assert_two_devices_equal_one):
 
     def find(train, strategy):
         sizes = {"image_size": 16, "generator_width": 4, "discriminator_width": 4, "latent_dim": 8, "batch_size": 16}
-        switches = {"dropout": 0.0, "balance": 1.0, "augment": True}
+        switches = {"dropout": 0.5, "balance": 1.0, "augment": True}
         config = gan_cifar10.Config(**sizes, **switches, precision="float32", strategy=strategy)
         networks, losses = train(gan_cifar10, config, 3, 0, batches=batches, classes=0)
         return [networks["recent_loss"], networks["discriminator_optimizer"].learning_rate, *losses.values()]

@@ -15,7 +15,7 @@ Hashing", 2009; contrastive loss: Chen et al. 2020 (arXiv:2002.05709). docs/auto
     python autoencoder.py --code binary                 learn codes of 32 bits instead of 32 numbers
     python autoencoder.py --reconstruct a.png b.png     encode and decode your own pictures with the newest run
     python autoencoder.py --nearest a.png               the training pictures with the nearest codes
-    python autoencoder.py --evaluate                    compare the newest run with PCA, median filters and JPEG
+    python autoencoder.py --evaluate                    compare the newest run with PCA, filters and JPEG
 """
 
 import dataclasses
@@ -334,7 +334,7 @@ def evaluate(config: Config, encoder, decoder, run: saved_runs.SavedRun, trainin
         training_codes = 2.0 * np.unpackbits(training_codes, axis=-1, count=config.code_size) - 1.0
     encode = functools.partial(devices.predict, encoder)
     decode_codes = functools.partial(decode, decoder, config=config)
-    corrupt = functools.partial(add_noise, config=config, step=0) if config.kind == "denoising" else None
+    corrupt = (lambda images, draw: add_noise(images, config, step=draw)) if config.kind == "denoising" else None
     measure = functools.partial(evaluate_codes, is_binary=config.code == "binary", seed=config.seed)
     run.write("evaluation.json", measure, train, test, training_codes, encode, decode_codes, corrupt)
 

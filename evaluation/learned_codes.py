@@ -27,7 +27,8 @@ def evaluate_codes(
 
     training_codes: of the images in `train`, float (N, code_size); if `is_binary`, they are -1 and 1.
     encode: maps images, float32 (M, height, width, channels) in [0, 1], to codes, before they are rounded to bits.
-    decode: maps codes to images. add_noise: maps images to noisy ones; only for a denoising autoencoder. seed: of PCA.
+    decode: maps codes to images. add_noise: maps images and the number of a draw to noisy ones; only for a denoising
+    autoencoder. seed: of PCA.
     """
     from sklearn.decomposition import PCA  # takes a second to import
 
@@ -44,8 +45,9 @@ def evaluate_codes(
     errors = {name: float(squared_errors(images, it).mean()) for name, it in outputs.items()}
     result = {"test_images": len(images), "squared_error": errors}
     if add_noise:
-        noisy = np.asarray(add_noise(images))
-        result["denoised_psnr"] = denoised_psnr(images, noisy, decode(encode(noisy)))
+        noisy = np.asarray(add_noise(images, 0))
+        training_images = train.images / np.float32(255)
+        result["denoised_psnr"] = denoised_psnr(images, noisy, decode(encode(noisy)), training_images, add_noise)
     if train.class_names:
         result["linear_accuracy"] = linear_accuracies(features, train.labels, test.labels)
     steps = (2.0,) if is_binary else (2.0, 1.0, 0.5, 0.25)  # with 2, bits stay -1 and 1
@@ -76,5 +78,11 @@ def print_result(result: dict, name: str, size: str) -> None:
         if key in result:
             print(f"{title}:")
             for row, figure in result[key].items():
-                print(f"  {row:16} {figure:.4g}")
+                print(f"  {row:{max(map(len, result[key]))}}  {figure:.4g}")
+    if rivals := {
+        name: it for name, it in result.get("denoised_psnr", {}).items() if name not in ("noisy", "this run")
+    }:
+        best = max(rivals, key=rivals.get)
+        gain = result["denoised_psnr"]["this run"] - rivals[best]
+        print(f"  this run is {abs(gain):.1f} dB {'above' if gain > 0 else 'below'} the best of the others, {best}")
     compression.print_beside_jpeg(result["code"], result["jpeg"])

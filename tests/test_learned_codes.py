@@ -19,6 +19,54 @@ def test_psnr_of_a_known_error():
     assert compression.psnr(images, images - 1.0) == pytest.approx(0)
 
 
+@pytest.mark.parametrize(
+    ("apply", "setting"), [(denoising.blurred, 0.8), (denoising.median_filtered, 3), (denoising.closed, 3)]
+)
+def test_filters_mix_neither_images_nor_channels(apply, setting):
+    images = np.zeros((2, 9, 9, 3), np.float32)
+    images[1, ..., 2] = 1.0
+    np.testing.assert_allclose(apply(images, setting), images, atol=1e-6)
+    images[0, 4, 4, 0] = 1.0
+    outputs = apply(images, setting)
+    np.testing.assert_allclose(outputs[1], images[1], atol=1e-6)
+    np.testing.assert_allclose(outputs[0, ..., 1:], images[0, ..., 1:], atol=1e-6)
+
+
+def test_the_learned_filter_is_the_wiener_filter_of_a_known_distribution():
+    """For x of covariance C and noise of covariance N it is C (C + N)^-1, applied to the deviation from the mean."""
+    random = np.random.default_rng(0)
+    mixing, mean, deviation = random.normal(0, 0.3, (4, 4)), np.array([0.1, 0.9, 0.4, 0.5]), 0.5
+    images = (mean + random.standard_normal((40_000, 4)) @ mixing.T).reshape(-1, 2, 2, 1).astype(np.float32)
+
+    def add_noise(images, draw):
+        return images + np.random.default_rng(draw).normal(0, deviation, images.shape).astype(np.float32)
+
+    apply = denoising.learned_filter(images, add_noise)
+    noisy = random.random((3, 2, 2, 1), np.float32)
+    covariance = mixing @ mixing.T
+    gain = covariance @ np.linalg.inv(covariance + deviation**2 * np.eye(4))
+    expected = mean + (noisy.reshape(3, 4) - mean) @ gain.T
+    np.testing.assert_allclose(apply(noisy).reshape(3, 4), expected, atol=0.01)
+
+
+def test_settings_of_filters_are_chosen_on_training_images_and_outputs_clipped(monkeypatch):
+    random = np.random.default_rng(0)
+    chosen, images = (np.round(random.random((count, 8, 8, 1))).astype(np.float32) for count in (40, 10))
+    seen = []
+
+    def shift(noisy, setting):  # best on the training images where 2, best on the others where 3
+        seen.append((len(noisy), setting))
+        return noisy + abs(setting - (2 if len(noisy) == 20 else 3))
+
+    monkeypatch.setattr(denoising, "FILTERS", {"shift": (shift, (1, 2, 3))})
+    found = denoising.denoised_psnr(images, images - 0.9, images + 0.5, chosen, lambda images, draw: images - 0.01)
+    assert seen == [(20, 1), (20, 2), (20, 3), (10, 2)]
+    assert found["noisy"] == pytest.approx(-20 * np.log10(0.9))
+    assert found["clipping"] == pytest.approx(-10 * np.log10(0.81 * np.mean(images)))
+    assert list(found)[3:] == ["shift 2", "linear filter, learned from 20"]
+    assert found["shift 2"] == pytest.approx(-10 * np.log10(0.01 * np.mean(1 - images)), abs=1e-3)
+
+
 def test_median_removes_single_pixels_and_mixes_neither_images_nor_channels():
     images = np.zeros((2, 7, 7, 3), np.float32)
     images[1, ..., 2] = 1.0
@@ -108,7 +156,7 @@ def test_evaluation_of_codes_that_are_the_pixels(bright_and_dark, tmp_path, caps
         training_codes=flat(train.images)[:, :3] / np.float32(255),
         encode=lambda images: flat(images)[:, :3],
         decode=lambda codes: np.tile(codes[:, :1], 16).reshape(-1, 4, 4, 1),
-        add_noise=lambda images: images + 0.5,
+        add_noise=lambda images, draw: images + 0.5,
     )
     result, printed = json.loads(path.read_text()), capsys.readouterr().out
     assert result["test_images"] == 20

@@ -1,11 +1,12 @@
 """deep_dream.py against TensorFlow's tutorial: the time of a step, and how far both get in equal time.
 
-Time: InceptionV3 with random weights, its layers mixed3 and mixed5, a picture of 500x375 pixels, float32. TensorFlow
-reads the setting for oneDNN at its import, so each contender has a process of its own, and they take turns.
+Time: InceptionV3 with random weights, its layers mixed3 and mixed5, a picture of 500x375 pixels, float32, oneDNN on for
+both. Each contender has a process of its own, and they take turns.
 
-Activation: a network with trained weights, in one process. The tutorial dreams in its octaves, then deep_dream.py for
-the same processor time. The figure is the mean activation of the chosen layers on the two pictures as they would be
-written.
+Activation: a network with trained weights, in one process. The tutorial dreams in its octaves, whose last one is given
+the photograph's size, like that of deep_dream.py, which then dreams for the same processor time. (The tutorial's own
+octaves end at 1.69 times that size, and the picture is then reduced.) The figure is the mean activation of the chosen
+layers on the two pictures as they would be written.
 
 Writes outputs/benchmarks/compare_deep_dream.json, and the pictures as compare_deep_dream.png.
 
@@ -32,11 +33,7 @@ NAME = "compare_deep_dream"
 HEIGHT, WIDTH = 375, 500
 LAYERS = ("mixed3", "mixed5")
 EQUAL = 0.03  # relative difference of processor times that counts as none
-CONTENDERS = {  # name: which step, and whether with oneDNN; the tutorial's user has what TensorFlow chooses
-    "ours": ("ours", "1"),
-    "tutorial": ("tutorial", None),
-    "tutorial with oneDNN": ("tutorial", "1"),
-}
+CONTENDERS = ("ours", "tutorial")
 
 
 def section(result: dict) -> list[str]:
@@ -49,8 +46,7 @@ def section(result: dict) -> list[str]:
     lines = results.opening(
         "deep_dream.py against TensorFlow's tutorial",
         command,
-        f"On a photograph of {WIDTH}x{HEIGHT} pixels. The tutorial computes in float32, ours in the precision that "
-        "deep_dream.py chooses on this machine.",
+        f"On a photograph of {WIDTH}x{HEIGHT} pixels, in float32, with oneDNN for both.",
     )
     return lines + (times_section(step) if step else []) + (activation_section(activation) if activation else [])
 
@@ -59,8 +55,7 @@ def times_section(step: dict) -> list[str]:
     """Return the lines on the time of a step."""
     lines = results.paragraph(
         f"A step with the layers {' and '.join(LAYERS)} of InceptionV3, with random weights; in turns, medians. The "
-        "ratios are to the tutorial's step as TensorFlow runs it by default on this processor; in brackets, the least "
-        "and the greatest of the turns."
+        "ratios are to the tutorial's step; in brackets, the least and the greatest of the turns."
     )
     columns = {
         "": "{name}",
@@ -80,8 +75,9 @@ def activation_section(activation: dict) -> list[str]:
     """Return the lines on how far both get in equal time."""
     names, seconds = activation["layers"], activation["seconds"]
     lines = results.paragraph(
-        f"With {activation['network']}, the mean activations of {' and '.join(names)} after equal processor time. "
-        f"The sum of ours is {activation['ratio']:.2f} times the tutorial's."
+        f"With {activation['network']}, the mean activations of {' and '.join(names)} after equal processor time, both "
+        f"on pictures that grow to the photograph's size. The sum of ours is {activation['ratio']:.2f} times the "
+        "tutorial's."
     )
     rows = []
     for name, means in activation["activations"].items():
@@ -111,19 +107,19 @@ def inception() -> keras.Model:
 
 def prepared(contender: str) -> Callable:
     """Build a contender; return what takes its turns."""
-    image, model = photograph(), inception()
+    config = deep_dream.Config(precision="float32")
+    devices.setup(config)
+    dreamt, model = [tf.constant(photograph())], inception()
     if contender == "ours":
-        config = deep_dream.Config()
-        devices.setup(config)  # precision, as the script has it
         features, weights = FeatureExtractor(model, list(LAYERS)), dict.fromkeys(LAYERS, 1.0)
         ascent_step = deep_dream.make_gradient_ascent_step(features, weights, [], [], config)
-        return workers.timed(lambda: ascent_step(image, (3, 5)))
 
-    gradient_at = peers.make_dream_gradient(
-        keras.Model(model.inputs, [model.get_layer(name).output for name in LAYERS])
-    )
-    step = tf.function(lambda image: peers.dream_update(image, gradient_at(image)))
-    dreamt = [tf.constant(image)]
+        def step(image):
+            return ascent_step(image, (3, 5))[0]
+    else:
+        outputs = [model.get_layer(name).output for name in LAYERS]
+        gradient_at = peers.make_dream_gradient(keras.Model(model.inputs, outputs))
+        step = tf.function(lambda image: peers.dream_update(image, gradient_at(image)))
 
     def take() -> None:
         dreamt[0] = step(dreamt[0])
@@ -134,10 +130,8 @@ def prepared(contender: str) -> Callable:
 
 def time_steps(rounds: int, seconds: float) -> dict:
     """Let all contenders take steps in turns; return the seconds per step, of the clock and of the processor."""
-    crew = {}
-    for name, (_, onednn) in CONTENDERS.items():
-        environment = {"TF_ENABLE_ONEDNN_OPTS": onednn or _default_onednn()}
-        crew[name] = workers.Worker(name, ["-m", "benchmarks.compare_deep_dream"], environment)
+    command = ["-m", "benchmarks.compare_deep_dream"]
+    crew = {name: workers.Worker(name, command, {environment.ONEDNN: "1"}) for name in CONTENDERS}
     taken = {name: [] for name in crew}
     for _ in cli.progress(range(rounds), "taking turns"):
         for name, worker in crew.items():
@@ -158,15 +152,11 @@ def time_steps(rounds: int, seconds: float) -> dict:
     return result
 
 
-def _default_onednn() -> str:
-    """Return TensorFlow's default: oneDNN where the processor has AVX-512 and certain extensions of it."""
-    return "1" if environment.cpu_flags() & {"avx512_vnni", "amx_tile"} else "0"
-
-
 def compare_activations(path: str, chosen: str, steps: int) -> dict:
     """Dream for equal times; return seconds and mean activations, and write the pictures side by side."""
+    config = deep_dream.Config(model=path, layers=chosen, precision="float32")
+    devices.setup(config)
     image = photograph()
-    config = deep_dream.Config(model=path, layers=chosen)
     network, _, weights = deep_dream.load_network(config)
     features = FeatureExtractor(network.model, list(weights), network.prepare)
     original = keras.Model(network.model.inputs, [network.model.get_layer(name).output for name in weights])
@@ -227,10 +217,10 @@ def main(argv=None):
     parser.add_argument(
         "--octave_steps", type=int, default=100, help="the tutorial's, in each octave; 0 for none (%(default)s)"
     )
-    parser.add_argument("--work", choices=list(CONTENDERS), help=argparse.SUPPRESS)
+    parser.add_argument("--work", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.work:
-        workers.work(lambda: prepared(CONTENDERS[arguments.work][0]))
+        workers.work(lambda: prepared(arguments.work))
         return
     path = results.FOLDER / f"{NAME}.json"
     result = json.loads(path.read_text()) if path.exists() else {}  # each part can be measured by itself

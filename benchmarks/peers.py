@@ -17,6 +17,7 @@ from benchmarks import results
 from common import cli, devices, pictures
 
 GAN_BATCH, GAN_LATENTS = 256, 100
+WIDE_RATE = 2e-4  # the DCGAN paper's, for CIFAR-10
 VAE_BATCH = 32
 GRU_BATCH, GRU_WINDOW, GRU_UNITS = 64, 100, 1024
 
@@ -29,25 +30,25 @@ def dcgan() -> dict:
     return _gan(generator, discriminator, keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4))
 
 
-def wide_dcgan() -> dict:
+def wide_dcgan(learning_rate: float = WIDE_RATE, seed: int = 0) -> dict:
     """Return the same for CIFAR-10, widened as the tutorial's readers do.
 
     It starts from 4x4x256, has kernels of 4x4, one more layer in the discriminator, and the DCGAN paper's Adam.
     """
-    _start()
+    _start(seed)
     generator = _dcgan_generator(start=4, strides=(2, 2), kernel=4, channels=3)
     discriminator = _dcgan_discriminator((32, 32, 3), widths=(64, 128, 256), kernel=4)
-    return _gan(generator, discriminator, *(keras.optimizers.Adam(2e-4, beta_1=0.5) for _ in range(2)))
+    return _gan(generator, discriminator, *(keras.optimizers.Adam(learning_rate, beta_1=0.5) for _ in range(2)))
 
 
-def make_gan_step(generator, discriminator, generator_optimizer, discriminator_optimizer) -> Callable:
+def make_gan_step(generator, discriminator, generator_optimizer, discriminator_optimizer, seed: int = 0) -> Callable:
     """Return the tutorial's step: it takes images and the number of the step, and ignores labels and progress."""
     cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
 
     @tf.function
     def step(pixels, labels, number, progress):
         images = pictures.to_signed(pixels)
-        latents = devices.normal((GAN_BATCH, GAN_LATENTS), 0, number)
+        latents = devices.normal((pixels.shape[0], GAN_LATENTS), seed, number)
         with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
             fakes = generator(latents, training=True)
             real, fake = discriminator(images, training=True), discriminator(fakes, training=True)
@@ -118,12 +119,12 @@ def make_vae_step(encoder, decoder, optimizer) -> Callable:
     return step
 
 
-def gru(characters: int) -> dict:
+def gru(characters: int, seed: int = 0) -> dict:
     """Return the network and the optimizer of the tutorial on text: one GRU of 1,024.
 
     The network maps numbers (batch, time) and a state (batch, 1024) to logits (batch, time, characters) and the state.
     """
-    _start()
+    _start(seed)
     numbers, state = keras.Input((None,), dtype="int32"), keras.Input((GRU_UNITS,))
     x = layers.Embedding(characters, 256)(numbers)
     x, after = layers.GRU(GRU_UNITS, return_sequences=True, return_state=True)(x, initial_state=state)
@@ -142,13 +143,13 @@ def make_gru_step(network, optimizer) -> Callable:
     return _make_text_step(logits_of, network, optimizer)
 
 
-def gru_windows(text: np.ndarray) -> Callable[[int], np.ndarray]:
+def gru_windows(text: np.ndarray, seed: int = 0) -> Callable[[int], np.ndarray]:
     """Return a function that maps the number of a step to its windows; each epoch has a random order of its own."""
     windows = np.lib.stride_tricks.sliding_window_view(text, GRU_WINDOW + 1)[::GRU_WINDOW]
 
     def windows_of(step: int) -> np.ndarray:
         epoch, batch = divmod(step, len(windows) // GRU_BATCH)
-        order = np.random.default_rng([0, epoch]).permutation(len(windows))
+        order = np.random.default_rng([seed, epoch]).permutation(len(windows))
         return windows[np.sort(order[batch * GRU_BATCH : (batch + 1) * GRU_BATCH])].astype(np.int32)
 
     return windows_of
@@ -176,10 +177,10 @@ def make_keras_step(
 class PyTorchLSTM:
     """PyTorch's nn.LSTM between an embedding and a dense layer, trained by Adam."""
 
-    def __init__(self, characters: int, embedding: int, width: int, depth: int, rate: float, dropout: float = 0.0):
+    def __init__(self, characters, embedding: int, width: int, depth: int, rate: float, dropout=0.0, seed=0):
         """rate: Adam's step size. Raises UserError if PyTorch is not installed."""
         self._torch = torch = results.needed("torch")
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         self._embedding = torch.nn.Embedding(characters, embedding)
         self._lstm = torch.nn.LSTM(embedding, width, depth, batch_first=True, dropout=dropout)
         self._output = torch.nn.Linear(width, characters)
@@ -208,8 +209,11 @@ class PyTorchLSTM:
         self._optimizer.step()
         return loss.item()
 
-    def read(self, numbers: np.ndarray) -> tuple[np.ndarray, list]:
-        """Return -log p in nats of all characters but the first, (rows, time - 1), and the states after them."""
+    def read(self, numbers: np.ndarray, title: str = "") -> tuple[np.ndarray, list]:
+        """Return -log p in nats of all characters but the first, (rows, time - 1), and the states after them.
+
+        title: of a progress bar, which this does not show.
+        """
         self._network.eval()
         with self._torch.no_grad():
             losses, states = self._losses(numbers)
@@ -259,7 +263,10 @@ def dream_update(image, gradient):
 
 
 def dream(image: np.ndarray, model: keras.Model, steps: int) -> np.ndarray:
-    """Return the tutorial's dream: octaves of 1.3^-2 to 1.3^2, tiles of up to 512 pixels, randomly rolled."""
+    """Return the tutorial's dream: five octaves, each 1.3 times as large as the one before, randomly rolled tiles.
+
+    The last octave has the image's size; the tutorial's has 1.3^2 times that, and the picture is then reduced.
+    """
     gradient_at = make_dream_gradient(model)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, 3)), tf.TensorSpec((2,), tf.int32)])
@@ -272,18 +279,18 @@ def dream(image: np.ndarray, model: keras.Model, steps: int) -> np.ndarray:
         return dream_update(image, tf.roll(gradient, -shift, axis=(0, 1)))
 
     random, dreamt = np.random.default_rng(0), tf.constant(image)
-    for octave in range(-2, 3):
+    for octave in range(-4, 1):
         size = tf.cast(tf.constant(image.shape[:2], tf.float32) * 1.3**octave, tf.int32)
         dreamt = tf.image.resize(dreamt, size)
-        for _ in cli.progress(range(steps), f"tutorial, octave {octave + 3} of 5"):
+        for _ in cli.progress(range(steps), f"tutorial, octave {octave + 5} of 5"):
             dreamt = step(dreamt, random.integers(-512, 513, 2).astype(np.int32))
-    return tf.image.resize(dreamt, image.shape[:2]).numpy()
+    return dreamt.numpy()
 
 
-def _start() -> None:
+def _start(seed: int = 0) -> None:
     """Set the tutorials' precision, and the seed of the initial weights."""
     keras.config.set_dtype_policy("float32")
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(seed)
 
 
 def _dcgan_generator(start: int, strides: tuple[int, int], kernel: int, channels: int) -> keras.Model:

@@ -8,6 +8,7 @@ import types
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import rows
@@ -362,3 +363,16 @@ def test_time_of_an_operation_and_section_of_onednn(monkeypatch):
     lines = onednn.section({"as_avx2": True, "rounds": 5, "threads": 2, "rows": rows})
     assert lines[2] == "    python -m benchmarks.onednn --as_avx2" and "on 2 cores" in lines[4]
     assert lines[-1] == "| dense, 3 to 4 units | 2.00 | 1.00 | 1.90 |"
+
+
+def test_the_tutorials_dream_ends_at_the_size_of_ours(monkeypatch):
+    inputs = keras.Input((None, None, 3))
+    network, sizes = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs)), []
+    resize = tf.image.resize
+    monkeypatch.setattr(
+        tf.image, "resize", lambda image, size: sizes.append(tuple(size.numpy())) or resize(image, size)
+    )
+    image = np.random.default_rng(0).uniform(-1, 1, (40, 60, 3)).astype(np.float32)
+    dreamt = peers.dream(image, network, steps=1)
+    assert sizes == [(14, 21), (18, 27), (23, 35), (30, 46), (40, 60)]
+    assert dreamt.shape == image.shape and not np.array_equal(dreamt, image)

@@ -3,11 +3,13 @@
 All train on the same text, whose last tenth validates, in turns of some seconds, each in a process of its own. Ours is
 the default network and schedule; the tutorial's is one GRU of 1,024, with sequences of 100 characters in random order.
 PyTorch's is nn.LSTM of our width, on our windows, with Adam, a constant step size and no averaging: what one would
-write first. The loss of each is measured in the same way.
+write first. Its step size is searched for: each of five trains for some minutes on the first nine tenths of the
+training text, and the one with the lowest loss on the rest is taken. The loss of each is measured in the same way, and
+quoted with its lowest value so far.
 
 Needs PyTorch: pip install -r benchmarks/requirements.txt. Writes outputs/benchmarks/compare_char_rnn_<minutes>.json and
-.png. May be interrupted; started again, it continues. `--run` takes our curve from a run of the script, whose clock
-includes its validations and samples.
+.png. May be interrupted; started again, it continues. `--run` takes our curves from runs of the script, one for each
+seed, whose clock includes their validations and samples.
 
     python -m benchmarks.compare_char_rnn --train tinyshakespeare.txt --minutes 10
     python char_rnn.py --train tinyshakespeare.txt --minutes 60 --width 512 --dropout 0.55 --learning_rate 6e-3
@@ -16,6 +18,7 @@ includes its validations and samples.
 
 import argparse
 import csv
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +38,7 @@ TURN_SECONDS = 20.0
 REPORTED = (10, 30, 60)  # minutes
 TITLES = {"ours": "char_rnn.py", "tutorial": "TensorFlow's tutorial, a GRU", "pytorch": "PyTorch's LSTM"}
 SETTINGS = ("width", "dropout", "learning_rate")
+RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)  # step sizes that are tried for PyTorch's network
 
 
 def section(result: dict) -> list[str]:
@@ -42,30 +46,32 @@ def section(result: dict) -> list[str]:
     minutes = f"{result['minutes']:g}"
     words = " ".join(f"--{name} {value:g}" for name, value in {"minutes": result["minutes"], **result["ours"]}.items())
     is_run = any(point.get("is_run") for point in result["points"])
+    chosen, search = f"PyTorch's step size is {result['rate']:g}", result["search"]
+    if search:
+        tried = ", ".join(f"{it['rate']:g}" for it in search["tried"])
+        chosen += (
+            f", the best of {tried} (the best first) after {search['minutes']:g} minutes each, within the training text"
+        )
     lines = results.opening(
         f"char_rnn.py against TensorFlow's tutorial and PyTorch's LSTM, {minutes} minutes each",
-        f"benchmarks.compare_char_rnn --train {result['text']} {words}",
+        f"benchmarks.compare_char_rnn --train {result['text']} {words} --seeds {result['seeds']}",
         f"Each trains in a process of its own, in turns. The loss is that on the last tenth of {result['text']}, in "
-        "nats a character, read in 32 parts, each from 256 characters before its beginning."
+        f"nats a character, read in 32 parts, each from 256 characters before its beginning. {chosen}."
         + (" Ours is a run of the script (`--run`), whose minutes include its validations and samples." * is_run),
     )
     lines += ["", f"![validation loss over minutes]({file_name(result['minutes'])}.png)"]
     rows = []
-    for contender in dict.fromkeys(point["contender"] for point in result["points"]):
-        points = [point for point in result["points"] if point["contender"] == contender]
+    for contender, of_seeds in race.by_contender(result["points"]).items():
         for until in sorted(it for it in {*REPORTED, result["minutes"]} if it <= result["minutes"]):
-            reached = [point for point in points if point["seconds"] <= until * 60 + 60]
-            if reached and (last := reached[-1])["seconds"] > until * 60 - 120:
-                lowest = min(point["validation_loss"] for point in reached)
-                rows.append({**last, "title": TITLES[contender], "minutes": last["seconds"] / 60, "lowest": lowest})
-    columns = {
-        "": "{title}",
-        "minutes": "{minutes:.0f}",
-        "characters seen": "{characters:,}",
-        "validation loss": "{validation_loss:.4f}",
-        "lowest so far": "{lowest:.4f}",
-    }
-    return lines + results.table_of(rows, columns)
+            reached = [[point for point in points if point["seconds"] <= until * 60 + 60] for points in of_seeds]
+            if all(points and points[-1]["seconds"] > until * 60 - 120 for points in reached):
+                last, lowest = [it[-1] for it in reached], [min(p["validation_loss"] for p in it) for it in reached]
+                row = [TITLES[contender], f"{np.mean([it['seconds'] for it in last]) / 60:.0f}"]
+                row += [f"{np.mean([it['characters'] for it in last]):,.0f}"]
+                rows.append(
+                    [*row, *(results.spread(it, ".4f") for it in ([p["validation_loss"] for p in last], lowest))]
+                )
+    return lines + results.table(("", "minutes", "characters seen", "validation loss", "lowest so far"), rows)
 
 
 def ours(data: text.Text, config: char_rnn.Config) -> dict:
@@ -83,8 +89,8 @@ def ours(data: text.Text, config: char_rnn.Config) -> dict:
 
 def tutorial(data: text.Text, config: char_rnn.Config) -> dict:
     """Return what the contender of TensorFlow's tutorial is made of."""
-    saved = peers.gru(len(data.alphabet))
-    train_step, windows = peers.make_gru_step(**saved), peers.gru_windows(data.training)
+    saved = peers.gru(len(data.alphabet), config.seed)
+    train_step, windows = peers.make_gru_step(**saved), peers.gru_windows(data.training, config.seed)
     alike = char_rnn.Config(cell="gru", layers=1, width=peers.GRU_UNITS)  # has the same state
 
     def step(number: int, progress: float) -> None:
@@ -94,11 +100,10 @@ def tutorial(data: text.Text, config: char_rnn.Config) -> dict:
     return {"step": step, "step_size": peers.GRU_BATCH * peers.GRU_WINDOW, "read": read, "saved": saved}
 
 
-def pytorch(data: text.Text, config: char_rnn.Config) -> dict:
-    """Return what the contender of PyTorch's LSTM, of the size of ours, is made of."""
-    network = peers.PyTorchLSTM(
-        len(data.alphabet), config.embedding, config.width, config.layers, rate=2e-3, dropout=config.dropout
-    )
+def pytorch(data: text.Text, config: char_rnn.Config, rate: float) -> dict:
+    """Return what the contender of PyTorch's LSTM, of the size of ours, is made of; rate: Adam's step size."""
+    sizes = len(data.alphabet), config.embedding, config.width, config.layers
+    network = peers.PyTorchLSTM(*sizes, rate=rate, dropout=config.dropout, seed=config.seed)
 
     def step(number: int, progress: float) -> None:
         network.train(*race.batch(data, config, number), clip=config.clip)
@@ -110,18 +115,21 @@ def pytorch(data: text.Text, config: char_rnn.Config) -> dict:
 CONTENDERS = {"ours": ours, "tutorial": tutorial, "pytorch": pytorch}
 
 
-def contender(name: str, folder: Path, data: text.Text, config: char_rnn.Config, every: float) -> race.Contender:
+def contender(
+    name: str, folder: Path, data: text.Text, config: char_rnn.Config, every: float, rate: float
+) -> race.Contender:
     """Build the contender `name`, which is validated after every `every` seconds.
 
-    folder: the race's, for checkpoints. config: ours, whose `minutes` all train.
+    folder: the race's, for checkpoints. config: ours, whose `minutes` and seed all have. rate: PyTorch's step size.
     """
-    parts = CONTENDERS[name](data, config)
+    parts = CONTENDERS[name](data, config, *([rate] if name == "pytorch" else []))
     read = parts.pop("read")
     return race.Contender(
         name,
         folder,
         figures=lambda: {"validation_loss": surprisal.validation_loss(read, data.validation)},
         unit="characters",
+        seed=config.seed,
         seconds_limit=config.minutes * 60,
         next_measurement=lambda last: last + every,
         **parts,
@@ -131,6 +139,11 @@ def contender(name: str, folder: Path, data: text.Text, config: char_rnn.Config,
 def load(path: str) -> text.Text:
     """Return the text that all train on."""
     return text.load([path], "utf-8", 1, results.FOLDER / "texts")
+
+
+def without_end(data: text.Text) -> text.Text:
+    """Return the training part of a text as a text of its own, whose last tenth validates: for choosing settings."""
+    return text.Text(data.alphabet, data.training, f"{data.name} without its end", f"{data.digest} fit")
 
 
 def draw(name: str, points: list[dict]) -> None:
@@ -150,6 +163,7 @@ def points_of_run(run: saved_runs.SavedRun) -> list[dict]:
     return [
         {
             "contender": "ours",
+            "seed": run.settings["seed"],
             "seconds": float(row["seconds"]),
             "characters": int(row["step"]) * step_size,
             "validation_loss": float(row["validation_loss"]),
@@ -193,46 +207,82 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", required=True, help="the text")
     parser.add_argument("--minutes", type=float, default=60, help="of training for each (%(default)s)")
     parser.add_argument("--every", type=float, default=2, help="minutes between two validations (%(default)s)")
-    parser.add_argument("--run", help="a finished run of char_rnn.py, for the curve, minutes and settings of ours")
+    parser.add_argument(
+        "--run", nargs="+", help="finished runs of char_rnn.py, for curves, minutes and settings of ours"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="of each contender (%(default)s)")
+    parser.add_argument("--search_minutes", type=float, default=3, help="for each step size; 0: 2e-3 (%(default)s)")
     for name in SETTINGS:
         default = getattr(char_rnn.Config, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help="ours (%(default)s)")
     parser.add_argument("--work", choices=list(CONTENDERS), help=argparse.SUPPRESS)
+    parser.add_argument("--rate", type=float, default=2e-3, help=argparse.SUPPRESS)  # these are for --work
+    parser.add_argument("--of_seed", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--is_search", action="store_true", help=argparse.SUPPRESS)
     return parser
+
+
+def search(minutes: float, command: list[str]) -> dict:
+    """Try PyTorch's step sizes for `minutes` each; return the lowest loss of each, the best first."""
+    tried = []
+    for rate in RATES:
+        points = run_workers(["pytorch"], [*command, "--rate", str(rate), "--is_search"])
+        tried.append({"rate": rate, "validation_loss": min(point["validation_loss"] for point in points)})
+    return {"minutes": minutes, "tried": sorted(tried, key=lambda it: it["validation_loss"])}
+
+
+def settings(arguments, runs: list[saved_runs.SavedRun]) -> char_rnn.Config:
+    """Return the config of ours, without its seed: that of the runs, if there are any, or of the flags."""
+    kept = [{name: run.settings[name] for name in (*SETTINGS, "minutes")} for run in runs]
+    if any(it != kept[0] for it in kept):
+        raise UserError("--run: the runs differ in their settings; name runs that differ in --seed only")
+    chosen = kept[0] if runs else {name: getattr(arguments, name) for name in (*SETTINGS, "minutes")}
+    config = char_rnn.Config(precision="float32", seed=arguments.of_seed, **chosen)
+    flags.check_values(config)
+    return config
 
 
 @cli.one_line_errors
 def main(argv=None):
-    """Train all contenders for the given number of minutes each."""
+    """Train all contenders for the given number of minutes each, with each seed."""
     arguments = parser().parse_args(argv)
     if arguments.minutes <= 0 or arguments.every <= 0:
         raise UserError("--minutes, --every: must be above 0")
-    run = saved_runs.SavedRun(arguments.run) if arguments.run else None
-    if run:
+    runs = [saved_runs.SavedRun(folder) for folder in arguments.run or ()]
+    for run in runs:
         check_run(run)
-    chosen = {name: run.settings[name] if run else getattr(arguments, name) for name in SETTINGS}
-    minutes = run.settings["minutes"] if run else arguments.minutes
-    config = char_rnn.Config(minutes=minutes, precision="float32", **chosen)
-    flags.check_values(config)
+    config, every = settings(arguments, runs), arguments.every * 60
+    chosen = {name: getattr(config, name) for name in SETTINGS}
 
     def prepared() -> Callable[[float], object]:
-        data = load(arguments.train)
-        key = "_".join([data.digest[:8], f"{minutes:g}", *(f"{value:g}" for value in chosen.values())])
+        data, limit = load(arguments.train), config.minutes
+        key = "_".join([data.digest[:8], f"{limit:g}", *(f"{value:g}" for value in chosen.values())])
+        if arguments.is_search:
+            data, limit = without_end(data), arguments.search_minutes
+            key += f"_search_{limit:g}_{arguments.rate:g}"
+        elif arguments.work == "pytorch":
+            key += f"_{arguments.rate:g}"
         folder = results.FOLDER / "compare_char_rnn" / key  # another race has other checkpoints
-        return contender(arguments.work, folder, data, config, arguments.every * 60).turn
+        own = dataclasses.replace(config, minutes=limit)
+        return contender(arguments.work, folder, data, own, min(every, limit * 20), arguments.rate).turn
 
     if arguments.work:
         workers.work(prepared)
         return
     data = load(arguments.train)  # before the workers, which then find it encoded
-    if run:
+    for run in runs:
         run.check_data(data)
-    setting = {"minutes": minutes, "text": Path(arguments.train).name, "digest": data.digest, "ours": chosen}
-    points = points_of_run(run) if run else []
-    names = [name for name in CONTENDERS if not (run and name == "ours")]
-    points += run_workers(names, ["-m", "benchmarks.compare_char_rnn", *(sys.argv[1:] if argv is None else argv)])
-    name = file_name(minutes)
+    command = ["-m", "benchmarks.compare_char_rnn", *(sys.argv[1:] if argv is None else argv)]
+    found = search(arguments.search_minutes, command) if arguments.search_minutes else None
+    rate = found["tried"][0]["rate"] if found else arguments.rate
+    points, seeds = [point for run in runs for point in points_of_run(run)], len(runs) or arguments.seeds
+    for seed in [run.settings["seed"] for run in runs] or range(seeds):
+        names = [name for name in CONTENDERS if not (runs and name == "ours")]
+        points += run_workers(names, [*command, "--rate", str(rate), "--of_seed", str(seed)])
+    name = file_name(config.minutes)
     draw(name, points)
+    setting = {"minutes": config.minutes, "text": Path(arguments.train).name, "digest": data.digest, "ours": chosen}
+    setting |= {"rate": rate, "search": found, "seeds": seeds}
     results.publish(name, {**setting, "points": points}, section)
 
 

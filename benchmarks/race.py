@@ -37,7 +37,7 @@ def evenly_in_log_time(last: float) -> float:
 class Contender:
     """A network in training, with a clock of its own, which stands still while another one trains or is measured."""
 
-    name: str  # unique in its race
+    name: str  # unique in its race, together with the seed
     folder: Path  # the race's, in which checkpoints are kept
     step: Callable[[int, float], None]  # trains once, given the step's number and the part of its limits that is over
     step_size: int  # examples in a step
@@ -46,6 +46,7 @@ class Contender:
     dump: Callable[[], dict[str, np.ndarray]] = dict  # returns further state, under names that begin with more_
     load: Callable[[dict[str, np.ndarray]], None] = lambda arrays: None  # restores it
     sample: Callable[[int], np.ndarray] | None = None  # draws N images for the plot
+    seed: int = 0
     unit: str = "images"  # or characters
     limit: float = np.inf  # examples after which it is finished
     seconds_limit: float = np.inf  # seconds of training after which it is finished
@@ -54,7 +55,7 @@ class Contender:
 
     def __post_init__(self):
         """Restore the newest checkpoint, if there is one."""
-        self._checkpoints = self.folder / self.name.replace(" ", "_")
+        self._checkpoints = self.folder / f"{self.name}{f' {self.seed}' * (self.seed > 0)}".replace(" ", "_")
         self._checkpoints.mkdir(parents=True, exist_ok=True)
         kept = checkpoints.restore(self._checkpoints, self.saved) or {}
         self.steps = int(kept.get("steps", 0))
@@ -98,7 +99,8 @@ class Contender:
         """Measure, print the figures, keep images for the plot, and save."""
         figures = self.figures()
         times = {"seconds": round(self.seconds, 2), "processor_seconds": round(self.processor_seconds, 2)}
-        self.points.append({"contender": self.name, self.unit: self.examples, **times, **figures})
+        who = {"contender": self.name, "seed": self.seed}
+        self.points.append({**who, self.unit: self.examples, **times, **figures})
         shown = [f"{name.replace('_', ' ')} {it:.4g}" for name, it in figures.items() if isinstance(it, float)]
         print(f"{self.name:32} {self.seconds:8.1f} s {self.examples:12,} {self.unit}  {'  '.join(shown)}", flush=True)
         for second in SHOWN_AT:
@@ -148,16 +150,17 @@ def image_contender(
     sample: Callable[[int], np.ndarray],
     evaluator: Evaluator,
     further_figures: Callable[[np.ndarray], dict[str, float]] = lambda images: {},
+    seed: int = 0,
     **limits,
 ) -> Contender:
     """Return a contender that learns to generate images, and whose Fréchet distance is measured.
 
     race: the name of its folder in outputs/benchmarks/. train_step: takes images, labels, the number of the step and
     the fraction of the training that is over, and returns losses by name. sample: draws N images, always from the same
-    latents. further_figures: measures more on the images whose distance is measured. limits: further fields of the
-    Contender.
+    latents. further_figures: measures more on the images whose distance is measured. seed: of the order of the images.
+    limits: further fields of the Contender.
     """
-    config = types.SimpleNamespace(batch_size=batch_size, seed=0)
+    config = types.SimpleNamespace(batch_size=batch_size, seed=seed)
 
     def step(number: int, progress: float) -> None:
         pixels, labels = batch(data, config, number)
@@ -169,7 +172,8 @@ def image_contender(
         images = sample(COMPARED)
         return {**evaluator.measure(images), **further_figures(images)}
 
-    return Contender(name, results.FOLDER / race, step, batch_size, figures, saved, sample=sample, **limits)
+    of_images = {"sample": sample, "seed": seed, **limits}
+    return Contender(name, results.FOLDER / race, step, batch_size, figures, saved, **of_images)
 
 
 def script_contender(
@@ -189,6 +193,7 @@ def script_contender(
     networks = script.build(config, data.channels, classes=0)
     train_step = one_step(device, script.make_train_step(**networks, config=config, classes=0))
     sample = sampler(networks["averaged_generator"], config.latent_dim)
+    limits["seed"] = config.seed
     return image_contender(name, race, data, config.batch_size, train_step, networks, sample, evaluator, **limits)
 
 
@@ -210,29 +215,46 @@ def run(contenders: list[Contender]) -> list[dict]:
     return [point for contender in contenders for point in contender.points]
 
 
+def by_contender(points: list[dict]) -> dict[str, list[list[dict]]]:
+    """Return the measurements of each contender by its name, a list for each seed."""
+    found = {}
+    for point in points:
+        found.setdefault(point["contender"], {}).setdefault(point.get("seed", 0), []).append(point)
+    return {name: list(of_seeds.values()) for name, of_seeds in found.items()}
+
+
+def best_until(points: list[dict], figure: str, minutes: float) -> float:
+    """Return the lowest value of a figure that was measured in the first `minutes` of training, and a few seconds."""
+    return min(point[figure] for point in points if point["seconds"] <= 60 * minutes + 2 * TURN_SECONDS)
+
+
 def plot(axes: Axes, points: list[dict], figure: str, titles: dict[str, str] | None = None) -> None:
-    """Draw a figure of all contenders over the minutes of their training.
+    """Draw a figure of all contenders over the minutes of their training, a line for each seed.
 
     titles: names for the legend, by contender, where they differ from the contender's own.
     """
-    for name in dict.fromkeys(point["contender"] for point in points):
-        own = [point for point in points if point["contender"] == name and point["seconds"] > 0]
-        minutes = [point["seconds"] / 60 for point in own]
-        axes.plot(minutes, [point[figure] for point in own], ".-", label=(titles or {}).get(name, name))
+    for number, (name, of_seeds) in enumerate(by_contender(points).items()):
+        for index, own in enumerate(of_seeds):
+            shown = [point for point in own if point["seconds"] > 0]
+            label = "" if index else (titles or {}).get(name, name)
+            minutes = [point["seconds"] / 60 for point in shown]
+            axes.plot(minutes, [point[figure] for point in shown], ".-", color=f"C{number}", label=label)
     axes.set(xlabel="minutes of training")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
 
 
 def draw(name: str, contenders: list[Contender], floor: float) -> None:
-    """Draw the Fréchet distances over minutes, and images of all contenders at equal times."""
+    """Draw the Fréchet distances over minutes, and images of all contenders at equal times, those of the first seed."""
+    points = [point for contender in contenders for point in contender.points]
+    contenders = [contender for contender in contenders if contender.seed == 0]
     times = [second for second in SHOWN_AT if any(second in contender.shown for contender in contenders)]
     figure = Figure(figsize=(10, 4 + 0.5 * len(times)), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[4, 0.55 * len(times) or 0.01])
     axes = upper.subplots()
     axes.set(xscale="log", yscale="log", ylabel="Fréchet distance")
     axes.axhline(floor, color="grey", linestyle=":", label="real training images")
-    plot(axes, [point for contender in contenders for point in contender.points], "frechet_distance")
+    plot(axes, points, "frechet_distance")
     cells = lower.subplots(len(times), len(contenders), squeeze=False) if times else ()
     for row, second in zip(cells, times, strict=True):
         for cell, contender in zip(row, contenders, strict=True):

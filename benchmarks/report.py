@@ -78,7 +78,7 @@ def main():
             shutil.copyfile(fresh, kept)
         if kept.exists():
             result = json.loads(kept.read_text())
-            lines += ["", *section(result), "", f"Measured on {result['measured_on']}."]
+            lines += ["", *section(result), "", *results.paragraph(results.closing(result))]
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", "\n".join(lines)):
         if (results.FOLDER / picture).exists():
             shutil.copyfile(results.FOLDER / picture, DOCS / picture)

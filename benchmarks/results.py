@@ -5,13 +5,16 @@ into lines of Markdown. The benchmark prints them, and `python -m benchmarks.rep
 """
 
 import argparse
+import datetime
 import importlib
 import platform
+import subprocess
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from common import cores, files, pictures
@@ -48,16 +51,46 @@ def counted(number: int, unit: str) -> str:
     return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
-def write_json(name: str, result: dict) -> None:
-    """Write a result, and the machine on which it was measured, to outputs/benchmarks/<name>.json."""
+def measured() -> dict[str, str]:
+    """Return how a result was measured: on which machine, from which commit ("+": with changes), on which day."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=7"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout
+    except OSError:  # git is not installed
+        found = ""
+    return {
+        "measured_on": machine(),
+        "measured_commit": found.strip(),
+        "measured_date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+    }
+
+
+def closing(result: dict) -> str:
+    """Return the last sentences of a section: what is to be known of the figures, the seeds, the machine, and when.
+
+    In a result, `seeds` is the number of seeds of each network that was trained, and `note` a reservation, in words.
+    """
+    sentences = [result["note"]] if "note" in result else []
+    if seeds := result.get("seeds"):
+        sentences.append("One seed." if seeds == 1 else f"{seeds} seeds.")
+    sentences.append(f"Measured on {result['measured_on']}.")
+    if "measured_date" in result:
+        sentences.append(f"Commit {result['measured_commit'] or 'unknown'}, {result['measured_date']}.")
+    return " ".join(sentences)
+
+
+def write_json(name: str, result: dict) -> dict:
+    """Write a result, and how it was measured, to outputs/benchmarks/<name>.json; return what was written."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    files.write_json(FOLDER / f"{name}.json", {**result, "measured_on": machine()})
+    result = {**result, **measured()}
+    files.write_json(FOLDER / f"{name}.json", result)
+    return result
 
 
 def publish(name: str, result: dict, section: Callable[[dict], list[str]]) -> None:
     """Print the section of a result, and write the result as `write_json` does."""
-    print("\n".join(section(result)), flush=True)
-    write_json(name, result)
+    lines = section(result)
+    print("\n".join([*lines, "", *paragraph(closing(write_json(name, result)))]), flush=True)
     print(f"\nwritten to {FOLDER / name}.json")
 
 
@@ -70,6 +103,13 @@ def save_figure(name: str, figure) -> None:
 def opening(title: str, command: str, text: str) -> list[str]:
     """Return the first lines of a section: its title, its command `python -m <command>`, and a text."""
     return [f"## {title}", "", f"    python -m {command}", "", *paragraph(text)]
+
+
+def spread(values: Iterable[float], form: str) -> str:
+    """Return the mean of the values of several seeds and their standard deviation, or the value of a single one."""
+    values = list(values)
+    deviation = f" ± {np.std(values, ddof=1):{form}}" if len(values) > 1 else ""
+    return f"{np.mean(values):{form}}{deviation}"
 
 
 def paragraph(text: str) -> list[str]:

@@ -204,6 +204,14 @@ def own_pictures(tmp_path):
     return paths
 
 
+def test_the_benchmark_of_codes_has_a_row_for_each_run(finished, refusal_of):
+    run = str(finished / "binary")
+    codes_autoencoder.main(["--runs", run, "--queries", "3"])
+    rows = json.loads(Path("outputs/benchmarks/codes_autoencoder.json").read_text())["rows"]
+    assert [row["codes"] for row in rows] == ["6 bits of autoencoder.py --contrast 0", "6 bits of PCA", "pixels"]
+    assert "has codes of real numbers" in refusal_of(codes_autoencoder, "--runs", finished / "real")
+
+
 def test_files_of_a_finished_run(finished):
     for name in ("config.json", "metrics.csv", "final.png", "encoder.keras", "decoder.keras", "codes.npz"):
         assert (finished / "real" / name).stat().st_size > 0

@@ -24,6 +24,7 @@ from benchmarks import (
     kill,
     onednn,
     peers,
+    quality,
     race,
     report,
     results,
@@ -234,7 +235,7 @@ def test_a_figure_stays_with_its_machine_until_it_is_measured_again(monkeypatch)
     results.write_json("other", {"right": 3})
     report.main()
     lines = Path("docs/results.md").read_text().splitlines()
-    shown = [line for line in lines if "right" in line or "machine" in line]
+    shown = [line.split(" Commit")[0] for line in lines if "right" in line or "machine" in line]
     assert shown == ["1 right", "Measured on the first machine.", "3 right", "Measured on the second machine."]
 
 
@@ -297,10 +298,12 @@ def test_section_in_color_compares_at_equal_minutes():
             *(("tutorial", 30.0, 99.0), ("tutorial", 61.0, 20.0), ("tutorial", 120.0, 16.0)),
         )
     ]
-    lines = compare_cifar10.section({"floor": 0.1, "points": points})
-    assert lines[-2:] == ["| 1 | 5.0 | 20.0 | 0.25 | 20 | 20 |", "| 2 | 4.0 | 16.0 | 0.25 | 10 | 10 |"]
-    assert "compare_cifar10 --minutes 1 2" in lines[2] and "in one process, in turns." in lines[4]
-    at_once = compare_cifar10.section({"floor": 0.1, "points": points, "cores": 1})
+    own = {"batch_size": 256, "learning_rate": 2e-4}
+    result = {"minutes": [1.0, 2.0], "seeds": 1, "setting": own, "search": None, "floor": 0.1, "points": points}
+    lines = compare_cifar10.section(result)
+    assert lines[-2:] == ["| 1 | 5.0 | 20.0 | 0.25 | 20 | 10 |", "| 2 | 4.0 | 16.0 | 0.25 | 10 | 10 |"]
+    assert "compare_cifar10 --minutes 1 2 --seeds 1" in lines[2] and "in one process, in turns." in lines[4]
+    at_once = compare_cifar10.section({**result, "cores": 1})
     assert "--minutes 1 2 --at_once" in at_once[2] and "each on 1 core of its own." in at_once[4]
 
 
@@ -376,3 +379,58 @@ def test_the_tutorials_dream_ends_at_the_size_of_ours(monkeypatch):
     dreamt = peers.dream(image, network, steps=1)
     assert sizes == [(14, 21), (18, 27), (23, 35), (30, 46), (40, 60)]
     assert dreamt.shape == image.shape and not np.array_equal(dreamt, image)
+
+
+def test_the_tutorials_best_setting_is_searched_for_on_held_out_images(monkeypatch):
+    data, asked = datasets.load("patches", 32), []
+    monkeypatch.setattr(quality, "load", lambda *arguments: asked.append(arguments) or (data, data))
+
+    class Evaluator(StubEvaluator):
+        def __init__(self):
+            self.distances = iter([9.0, 5.0, 7.0, 8.0])
+
+        def measure(self, images):
+            return {"frechet_distance": next(self.distances)}
+
+    stub = Evaluator()
+    monkeypatch.setattr(quality, "evaluator", lambda *splits: stub)
+    monkeypatch.setattr(race, "COMPARED", 2)
+    monkeypatch.setattr(compare_cifar10, "BATCH_SIZES", (2, 4))
+    monkeypatch.setattr(compare_cifar10, "LEARNING_RATES", (1e-4, 2e-4))
+    found = compare_cifar10.search(minutes=1e-9)
+    assert asked == [("cifar10", 32, "validation")]
+    assert [(it["batch_size"], it["learning_rate"]) for it in found["tried"]][:2] == [(2, 2e-4), (4, 1e-4)]
+    assert [it["frechet_distance"] for it in found["tried"]] == [5.0, 7.0, 8.0, 9.0]
+
+
+def test_the_tutorial_is_quoted_with_its_best_value_so_far_and_all_with_the_spread_of_the_seeds():
+    def points(contender, seed, *distances):
+        rows = enumerate(distances, start=1)
+        shared = {"contender": contender, "seed": seed}
+        return [{**shared, "seconds": 60.0 * n, "images": 600 * n, "frechet_distance": it} for n, it in rows]
+
+    ours = [*points("ours, 2 minutes", 0, 9.0, 6.0), *points("ours, 2 minutes", 1, 9.0, 8.0)]
+    tutorial = [*points("tutorial", 0, 30.0, 40.0, 10.0), *points("tutorial", 1, 50.0, 32.0, 10.0)]
+    result = {
+        "minutes": [2.0],
+        "seeds": 2,
+        "setting": {"batch_size": 64, "learning_rate": 5e-4},
+        "search": {"minutes": 5.0, "tried": [{}] * 9},
+        "floor": 0.1,
+        "points": ours + tutorial,
+    }
+    lines = compare_cifar10.section(result)
+    assert lines[-1] == "| 2 | 7.0 ± 1.4 | 31.0 ± 1.4 | 0.23 | 10 | 10 |"
+    assert "batches of 64 and a step size of 0.0005, the best of 9 settings" in " ".join(lines)
+
+
+def test_a_section_ends_with_how_it_was_measured():
+    measured = {"measured_on": "a machine", "measured_commit": "0123456", "measured_date": "2026-01-02"}
+    end = "Measured on a machine. Commit 0123456, 2026-01-02."
+    assert results.closing({**measured, "seeds": 1}) == f"One seed. {end}"
+    assert results.closing({**measured, "seeds": 3, "note": "A draft."}) == f"A draft. 3 seeds. {end}"
+    assert results.closing({"measured_on": "a machine"}) == "Measured on a machine."
+    written = results.write_json("made", {"seeds": 2})
+    assert written == json.loads(Path("outputs/benchmarks/made.json").read_text())
+    assert "TensorFlow" in written["measured_on"] and written["measured_date"].count("-") == 2
+    assert results.spread([1.0, 2.0, 3.0], ".1f") == "2.0 ± 1.0" and results.spread([1.0], ".1f") == "1.0"

@@ -415,7 +415,9 @@ def test_sums_with_a_gru_and_tied_weights_in_part_of_an_epoch(capsys, monkeypatc
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("done: 25 steps")
     assert last.endswith("/samples.txt")
-    assert json.loads((RUNS / "latest/config.json").read_text())["data"]["name"].endswith("answers reversed")
+    assert json.loads((RUNS / "latest/config.json").read_text())["data"]["name"].startswith(
+        "sums of numbers up to 9, answers reversed"
+    )
     assert written(capsys, 50, "--prime", "3+4=", "--stop", "\n").startswith("3+4=")
 
 

@@ -50,7 +50,7 @@ def test_exact_answers_are_counted(monkeypatch):
     config = char_rnn.Config(**TINY)
     network = char_rnn.build_network(config, len(sums.alphabet))
     right, wrong = arithmetic_char_rnn.exact_answers(network, config, sums)
-    assert right + len(wrong) == len(sums.held_out) == 10
+    assert right + len(wrong) == len(sums.held_out) == 5
 
     def knows_all(network, config, alphabet):
         def write(last, states, place):
@@ -62,7 +62,7 @@ def test_exact_answers_are_counted(monkeypatch):
     answers = [sums.answer(pair) for pair in sorted(map(tuple, sums.held_out.tolist()))]
     monkeypatch.setattr(char_rnn, "make_writer", knows_all)
     monkeypatch.setattr(sums, "held_out", np.array(sorted(map(tuple, sums.held_out.tolist()))))
-    assert arithmetic_char_rnn.exact_answers(network, config, sums) == (10, [])
+    assert arithmetic_char_rnn.exact_answers(network, config, sums) == (5, [])
 
 
 def test_bits_of_sentences_are_those_of_each_alone():
@@ -155,11 +155,11 @@ def test_only_a_run_that_can_race_does(settings, message, tmp_path):
 
 def test_the_curve_of_a_run_is_its_validations(tmp_path):
     (tmp_path / "validation.csv").write_text("step,seconds,validation_loss,validation_bits\n979,224.4,1.69,2.44\n")
-    run = types.SimpleNamespace(folder=tmp_path, settings={"batch_size": 32, "window": 16})
-    point = {"contender": "ours", "seconds": 224.4, "characters": 979 * 512, "validation_loss": 1.69}
+    run = types.SimpleNamespace(folder=tmp_path, settings={"batch_size": 32, "window": 16, "seed": 4})
+    point = {"contender": "ours", "seed": 4, "seconds": 224.4, "characters": 979 * 512, "validation_loss": 1.69}
     (found,) = compare_char_rnn.points_of_run(run)
     assert found == {**point, "is_run": True}
-    result = {"minutes": 4.0, "text": "a.txt", "ours": {}}
+    result = {"minutes": 4.0, "text": "a.txt", "ours": {}, "rate": 2e-3, "search": None, "seeds": 1}
     assert "a run of the script" in " ".join(compare_char_rnn.section({**result, "points": [found]}))
     assert "a run of the script" not in " ".join(compare_char_rnn.section({**result, "points": [point]}))
 
@@ -187,7 +187,7 @@ def test_contenders_train_and_are_validated_on_the_same_text(monkeypatch):
     data = compare_char_rnn.load("a.txt")
     config = char_rnn.Config(**TINY, cell="gru", batch_size=4, window=8, minutes=1.0, precision="float32")
     for name in ("ours", "tutorial"):
-        contender = compare_char_rnn.contender(name, Path("race"), data, config, every=1e-9)
+        contender = compare_char_rnn.contender(name, Path("race"), data, config, every=1e-9, rate=1e-3)
         contender.seconds_limit = 1e-9  # one step
         points, is_finished = contender.turn(60.0)
         assert is_finished and points[0]["characters"] == contender.step_size

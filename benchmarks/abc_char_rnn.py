@@ -130,7 +130,7 @@ def main(argv=None):
     written = (folder / "generated" / "sample.txt").read_text()
     with files.atomic_write(results.FOLDER / f"{NAME}.abc") as file:
         file.write(written.encode())
-    results.publish(NAME, {"minutes": arguments.minutes, **count(written, corpus.read_text())}, section)
+    results.publish(NAME, {"minutes": arguments.minutes, "seeds": 1, **count(written, corpus.read_text())}, section)
 
 
 if __name__ == "__main__":

@@ -32,37 +32,37 @@ def section(result: dict) -> list[str]:
     lines = results.opening(
         "What each choice in dcgan_mnist.py gains",
         "benchmarks.ablate_dcgan",
-        "One choice is undone at a time. All variants train for the same number of seconds, in turns; one seed each. "
+        "One choice is undone at a time. All variants train for the same number of seconds, in turns. "
         f"Distances are to {quality.IN_WORDS[result.get('split', 'test')]}. "
         "If all classes are equally frequent, their entropy is log 10 = 2.303.",
     )
-    columns = {
-        "variant": "{variant}",
-        "seconds": "{seconds:.0f}",
-        "images seen": "{images:,}",
-        "Fréchet distance": "{frechet_distance:.1f}",
-        "entropy of classes": "{class_entropy:.3f}",
-    }
-    return lines + results.table_of(result["rows"], columns)
+    rows, columns = [], {"seconds": ".0f", "images": ",.0f", "frechet_distance": ".1f", "class_entropy": ".3f"}
+    for name, of_seeds in race.by_contender(result["rows"]).items():
+        ends = [points[-1] for points in of_seeds]
+        rows.append([name, *(results.spread([end[it] for end in ends], form) for it, form in columns.items())])
+    return lines + results.table(("variant", "seconds", "images seen", "Fréchet distance", "entropy of classes"), rows)
 
 
 @cli.one_line_errors
 def main(argv=None):
-    """Train every variant for the given number of seconds, and measure it at the end."""
+    """Train every variant with every seed for the given number of seconds, and measure it at the end."""
     parser = results.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="of training for each (%(default)s)")
-    limits = {"seconds_limit": parser.parse_args(argv).seconds, "next_measurement": lambda last: np.inf}
+    parser.add_argument("--seeds", type=int, default=3, help="for each variant (%(default)s)")
+    arguments = parser.parse_args(argv)
+    limits = {"seconds_limit": arguments.seconds, "next_measurement": lambda last: np.inf}
     data, held_out = quality.load("mnist", 28, "validation")
     evaluator = quality.evaluator(data, held_out)
     variants = [
         race.script_contender(
-            dcgan_mnist, dataclasses.replace(DEFAULT, **changes), name, NAME, data, evaluator, **limits
+            dcgan_mnist, dataclasses.replace(DEFAULT, **changes, seed=seed), name, NAME, data, evaluator, **limits
         )
         for name, changes in VARIANTS.items()
+        for seed in range(arguments.seeds)
     ]
     race.run(variants)
-    rows = [{"variant": variant.name, **variant.points[-1]} for variant in variants]
-    results.publish(NAME, {"split": "validation", "floor": evaluator.floor, "rows": rows}, section)
+    setting = {"split": "validation", "seeds": arguments.seeds, "floor": evaluator.floor}
+    results.publish(NAME, {**setting, "rows": [variant.points[-1] for variant in variants]}, section)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,9 @@ def main(argv=None):
     parser.add_argument("--runs", nargs="+", default=["latest"], help="of char_rnn.py (%(default)s)")
     references = parser.parse_args(argv).runs
     devices.setup(char_rnn.Config(precision="float32"), side_by_side=lstm.most_parts(surprisal.READ_AT_ONCE))
-    results.publish(NAME, {"windows": surprisal.NANOGPT_WINDOWS, "rows": [measure(it) for it in references]}, section)
+    rows = [measure(it) for it in references]
+    seeds = len({row["seed"] for row in rows})
+    results.publish(NAME, {"windows": surprisal.NANOGPT_WINDOWS, "seeds": seeds, "rows": rows}, section)
 
 
 if __name__ == "__main__":

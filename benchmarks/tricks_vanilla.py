@@ -50,7 +50,7 @@ def section(result: dict) -> list[str]:
         own, cells = [row for row in result["rows"] if row["variant"] == name], [name]
         for figure, form in (("frechet_distance", ".1f"), ("log_likelihood", ".0f"), ("class_entropy", ".2f")):
             values = [row[figure] for row in own]
-            cells.append(f"{np.mean(values):{form}} ± {np.std(values, ddof=1):{form}}")
+            cells.append(results.spread(values, form))
         rows.append([*cells, f"{np.mean([row['seconds'] for row in own]):.0f}"])
     headings = ("variant", "Fréchet distance", "log-likelihood, nats", "entropy of classes", "seconds")
     return lines + results.table(headings, rows)
@@ -108,7 +108,9 @@ def main(argv=None):
         for seed in range(arguments.seeds):
             points, _ = contender(data, held_out, evaluator, name, seed, arguments.images).turn(np.inf)
             rows.append({"variant": name, "seed": seed, **points[-1]})
-    results.publish(NAME, {"split": "validation", "floor": evaluator.floor, "rows": rows}, section)
+    results.publish(
+        NAME, {"split": "validation", "seeds": arguments.seeds, "floor": evaluator.floor, "rows": rows}, section
+    )
 
 
 if __name__ == "__main__":

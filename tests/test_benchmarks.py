@@ -17,6 +17,7 @@ from conftest import ROOT
 
 import gan_cifar10
 from benchmarks import (
+    ablate_dcgan,
     compare_cifar10,
     compare_dcgan,
     compare_vae,
@@ -434,3 +435,21 @@ def test_a_section_ends_with_how_it_was_measured():
     assert written == json.loads(Path("outputs/benchmarks/made.json").read_text())
     assert "TensorFlow" in written["measured_on"] and written["measured_date"].count("-") == 2
     assert results.spread([1.0, 2.0, 3.0], ".1f") == "2.0 ± 1.0" and results.spread([1.0], ".1f") == "1.0"
+
+
+def test_every_figure_of_trained_networks_says_how_many_seeds_it_is_of():
+    without_training = ("speed", "gpu", "startup", "onednn", "compare_deep_dream")
+    for path in (ROOT / "docs/measured").glob("*.json"):
+        result = json.loads(path.read_text())
+        assert path.stem.startswith(without_training) or result["seeds"] >= 1, path
+        assert result["measured_on"]
+
+
+def test_a_choice_that_is_undone_has_the_spread_of_its_seeds():
+    rows = [
+        {"contender": name, "seed": seed, "seconds": 60.0, "images": 1000, "frechet_distance": it, "class_entropy": 2.3}
+        for name, seed, it in (("default", 0, 4.0), ("default", 1, 6.0), ("with XLA", 0, 5.0), ("with XLA", 1, 5.0))
+    ]
+    lines = ablate_dcgan.section({"split": "validation", "seeds": 2, "rows": rows})
+    assert lines[-2] == "| default | 60 ± 0 | 1,000 ± 0 | 5.0 ± 1.4 | 2.300 ± 0.000 |"
+    assert "Distances are to 10,000 training images that were held out." in " ".join(lines)

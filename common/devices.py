@@ -234,9 +234,9 @@ def clip_by_global_norm(gradients: list, norm: float) -> list[tf.Tensor]:
 def _of_replica(draw: Callable, shape: tuple[int, ...], seed: int, step, stream: int) -> tf.Tensor:
     memory.check(4 * math.prod(shape), f"random numbers of shape {shape}")
     context = tf.distribute.get_replica_context()
+    if stream:  # here, not in the graph: TensorFlow's own way makes the host wait for a GPU at each step
+        seed = int(np.random.SeedSequence([seed, stream]).generate_state(1)[0] >> 1)
     seeds = tf.stack([seed, tf.cast(step, tf.int32)])
-    if stream:
-        seeds = tf.random.experimental.stateless_fold_in(seeds, stream)
     return local_shard(draw((shape[0] * context.num_replicas_in_sync, *shape[1:]), seed=seeds))
 
 

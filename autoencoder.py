@@ -247,10 +247,9 @@ def train(config: Config) -> dict[str, float]:
 
 def write_codes(path: Path, encoder, decoder, data: datasets.Images, config: Config) -> None:
     """Write each training picture's name, label, code (bits packed) and error, and the mixture for --sample."""
-    print("coding the pictures, for --sample and --nearest", flush=True)
     codes, errors = [], []
     parts = np.array_split(data.images, -(-len(data.images) // 1000))  # of at most 1,000 pictures
-    for part, pixels in enumerate(cli.progress(parts, "coding the pictures")):
+    for part, pixels in enumerate(cli.progress(parts, "coding the pictures, for --sample and --nearest")):
         images = pictures.to_unit(pixels)
         codes.append(devices.predict(encoder, images))
         inputs = encoder_input(images, config, step=part)  # so that each part has its own noise
@@ -286,9 +285,7 @@ def generate(config: Config) -> None:
     def generate_images(codes, labels):
         return pictures.from_unit(decode(decoder, codes, config))
 
-    def draw_codes(count, seed, size):
-        return draw_from_mixture(saved["weights"], saved["means"], saved["covariances"], count, seed, size)
-
+    draw_codes = functools.partial(draw_from_mixture, saved["weights"], saved["means"], saved["covariances"])
     if config.sample:
         generated.samples(run, config, generate_images, draw_codes)
     if config.interpolate:

@@ -31,7 +31,7 @@ from blocks.adam import Adam
 from blocks.averaging import update_average
 from blocks.classes import append_one_hot
 from blocks.flows import affine_coupling_flow
-from blocks.likelihoods import discretized_logistic
+from blocks.likelihoods import discretized_logistic, log_normal
 from blocks.residual import residual_block
 from blocks.schedules import cosine_by_progress, linear_warmup
 from common import cli, datasets, devices, flags, generated, image_files, latent_space, pictures, runs, saved_runs
@@ -187,11 +187,6 @@ def kl_divergence(mean, log_scale):
     Kingma and Welling, appendix B, negated. mean, log_scale: (batch, latent_dim); the scale is the standard deviation.
     """
     return 0.5 * tf.reduce_sum(mean**2 + tf.exp(2.0 * log_scale) - 1.0 - 2.0 * log_scale, axis=-1)
-
-
-def log_normal(x):
-    """Return the log density of x, (..., dimensions), under the standard normal distribution: (...)."""
-    return -0.5 * tf.reduce_sum(x**2 + np.log(2.0 * np.pi), axis=-1)
 
 
 def log_likelihood(images, parameters, likelihood: str):

@@ -1,6 +1,12 @@
-"""Distributions of a pixel that a decoder can predict."""
+"""Probabilities under the distributions of pixels and of latents."""
 
+import numpy as np
 import tensorflow as tf
+
+
+def log_normal(x):
+    """Return the log density of x, (..., dimensions), under the standard normal distribution: (...)."""
+    return -0.5 * tf.reduce_sum(x**2 + np.log(2.0 * np.pi), axis=-1)
 
 
 def discretized_logistic(images, mean, log_scale):
